@@ -1,0 +1,97 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// The list of targets is the architecture: each is a room with one duty, and may import only what is named here.
+// docs/ARCHITECTURE.md walks through them.
+
+let strict: [SwiftSetting] = [
+  .treatAllWarnings(as: .error),
+  .enableUpcomingFeature("ExistentialAny"),
+  .enableUpcomingFeature("MemberImportVisibility"),
+]
+
+let system: Target.Dependency = .product(name: "SystemPackage", package: "swift-system")
+let arguments: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
+let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
+
+let package = Package(
+  name: "henge",
+  products: [
+    .library(name: "Henge", targets: ["MachineManager"]),
+    .executable(name: "hengectl", targets: ["hengectl"]),
+    .executable(name: "henge-supervisor", targets: ["henge-supervisor"]),
+    .executable(name: "henge-import", targets: ["henge-import"]),
+    .executable(name: "henge-stage", targets: ["henge-stage"]),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+    .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
+  ],
+  targets: [
+    // C libraries: a module map and a header each.
+    .systemLibrary(name: "CSystemd", pkgConfig: "libsystemd", providers: [.apt(["libsystemd-dev"])]),
+    .systemLibrary(name: "CLibcap", pkgConfig: "libcap", providers: [.apt(["libcap-dev"])]),
+    .systemLibrary(name: "CLibmount", pkgConfig: "mount", providers: [.apt(["libmount-dev"])]),
+    .systemLibrary(name: "CLibarchive", pkgConfig: "libarchive", providers: [.apt(["libarchive-dev"])]),
+    .target(name: "CLinux", cSettings: [.unsafeFlags(["-Wall", "-Wextra", "-Werror"])]),
+
+    // The kernel and systemd, knowing nothing of machines.
+    .target(name: "Linux", dependencies: ["CLinux", "CLibcap", system], swiftSettings: strict),
+    .target(name: "Systemd", dependencies: ["CSystemd"], swiftSettings: strict),
+    .target(name: "Varlink", swiftSettings: strict),
+
+    // Text to data.
+    .target(name: "MachineSpec", swiftSettings: strict),
+    .target(name: "StageProtocol", swiftSettings: strict),
+    .target(name: "MachinePlan", dependencies: ["MachineSpec", "StageProtocol"], swiftSettings: strict),
+
+    // What is on disk.
+    .target(name: "Images", dependencies: ["Linux", "Varlink", system], swiftSettings: strict),
+    .target(name: "Archive", dependencies: ["CLibarchive", "Images", "Linux", system], swiftSettings: strict),
+    .target(
+      name: "MachineStore", dependencies: ["Images", "Linux", "MachineSpec", "Varlink", system],
+      swiftSettings: strict),
+
+    // Processes.
+    .target(name: "Network", dependencies: ["Linux", "MachineSpec", system], swiftSettings: strict),
+    .target(
+      name: "MachineRuntime",
+      dependencies: [
+        "CLibmount", "Linux", "MachinePlan", "MachineSpec", "MachineStore", "Network", "StageProtocol", "Systemd",
+        "Varlink", logging, system,
+      ], swiftSettings: strict),
+    .target(
+      name: "MachineManager",
+      dependencies: ["Images", "Linux", "MachineSpec", "MachineStore", "Varlink", logging, system],
+      swiftSettings: strict),
+
+    // Programs: argument parsing and wiring only.
+    .executableTarget(
+      name: "hengectl",
+      dependencies: ["MachineManager", "Images", "Linux", "MachineSpec", "MachineStore", "Varlink", arguments, logging],
+      swiftSettings: strict),
+    .executableTarget(
+      name: "henge-supervisor", dependencies: ["MachineRuntime", "MachineStore", "Linux", logging],
+      swiftSettings: strict),
+    .executableTarget(name: "henge-import", dependencies: ["Archive", "Images", "Linux"], swiftSettings: strict),
+    // Fully static: it runs between the host's root file system and the machine's, and needs a library from neither.
+    .executableTarget(
+      name: "henge-stage", dependencies: ["Linux", "StageProtocol"],
+      swiftSettings: strict + [.unsafeFlags(["-static-executable"])],
+      linkerSettings: [.unsafeFlags(["-static-executable"])]),
+
+    .testTarget(name: "LinuxTests", dependencies: ["Linux", system], swiftSettings: strict),
+    .testTarget(name: "SystemdTests", dependencies: ["Systemd"], swiftSettings: strict),
+    .testTarget(name: "VarlinkTests", dependencies: ["Varlink"], swiftSettings: strict),
+    .testTarget(name: "MachineSpecTests", dependencies: ["MachineSpec"], swiftSettings: strict),
+    .testTarget(name: "StageProtocolTests", dependencies: ["StageProtocol"], swiftSettings: strict),
+    .testTarget(name: "MachinePlanTests", dependencies: ["MachinePlan", "MachineSpec"], swiftSettings: strict),
+    .testTarget(name: "ImagesTests", dependencies: ["Images", "Archive", "Linux", system], swiftSettings: strict),
+    .testTarget(
+      name: "MachineStoreTests", dependencies: ["MachineStore", "Linux", system], swiftSettings: strict),
+    // Drives the built programs as an operator does, and looks at what the host shows.
+    .testTarget(name: "IntegrationTests", dependencies: ["Linux", "Varlink", system], swiftSettings: strict),
+  ],
+  swiftLanguageModes: [.v6]
+)

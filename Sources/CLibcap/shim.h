@@ -1,0 +1,3 @@
+/* libcap: names, drops and reports capabilities. */
+#pragma once
+#include <sys/capability.h>

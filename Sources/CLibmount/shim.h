@@ -1,0 +1,3 @@
+/* libmount: mount tables, mount options, unmounting of trees. */
+#pragma once
+#include <libmount.h>
