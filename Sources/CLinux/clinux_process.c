@@ -1,0 +1,78 @@
+#define _GNU_SOURCE
+#include "clinux_process.h"
+
+#include <errno.h>
+#include <linux/sched.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+const int clinux_sigrtmin = 34;
+
+int clinux_pidfd_open(int process) { return (int)syscall(SYS_pidfd_open, process, 0); }
+
+int clinux_pidfd_signal(int pidfd, int signal) { return (int)syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0); }
+
+int clinux_pidfd_reap(int pidfd, bool wait, struct clinux_exit *exit) {
+  siginfo_t info = {0};
+  int result;
+  do {
+    result = waitid((idtype_t)3 /* P_PIDFD */, (id_t)pidfd, &info, WEXITED | (wait ? 0 : WNOHANG));
+  } while (result < 0 && errno == EINTR);
+  if (result < 0) return -1;
+  if (info.si_pid == 0) return 0;
+  *exit = (struct clinux_exit){
+      .process = info.si_pid, .status = info.si_status, .signalled = info.si_code != CLD_EXITED};
+  return 1;
+}
+
+int clinux_clone_sibling(uint64_t namespaces, int *pidfd) {
+  struct clone_args arguments = {
+      .flags = namespaces | CLONE_PIDFD | CLONE_PARENT,
+      .pidfd = (uint64_t)(uintptr_t)pidfd,
+  };
+  return (int)syscall(SYS_clone3, &arguments, sizeof arguments);
+}
+
+int clinux_fork(void) {
+  struct clone_args arguments = {.exit_signal = SIGCHLD};
+  return (int)syscall(SYS_clone3, &arguments, sizeof arguments);
+}
+
+int clinux_set_dumpable(bool dumpable) { return prctl(PR_SET_DUMPABLE, dumpable ? 1 : 0, 0, 0, 0); }
+int clinux_set_parent_death_signal(int signal) { return prctl(PR_SET_PDEATHSIG, signal, 0, 0, 0); }
+int clinux_set_child_subreaper(bool reaper) { return prctl(PR_SET_CHILD_SUBREAPER, reaper ? 1 : 0, 0, 0, 0); }
+int clinux_set_name(const char *name) { return prctl(PR_SET_NAME, name, 0, 0, 0); }
+int clinux_set_no_new_privileges(void) { return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); }
+int clinux_drop_bounding(unsigned capability) { return prctl(PR_CAPBSET_DROP, capability, 0, 0, 0); }
+int clinux_clear_ambient(void) { return prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); }
+
+int clinux_become(unsigned uid, unsigned gid) {
+  if (syscall(SYS_setgroups, 0, NULL) < 0) return -1;
+  if (syscall(SYS_setresgid, gid, gid, gid) < 0) return -1;
+  return (int)syscall(SYS_setresuid, uid, uid, uid);
+}
+
+void clinux_reset_signals(void) {
+  struct sigaction action = {.sa_handler = SIG_DFL};
+  for (int signal = 1; signal < 65; signal++) sigaction(signal, &action, NULL);
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+int clinux_execute(const char *path, const char *const *arguments, const char *const *environment) {
+  return execve(path, (char *const *)arguments, (char *const *)environment);
+}
+
+uint64_t clinux_monotonic_microseconds(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+uint64_t clinux_realtime_seconds(void) { return (uint64_t)time(NULL); }

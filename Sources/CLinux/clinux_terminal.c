@@ -1,0 +1,24 @@
+#define _GNU_SOURCE
+#include "clinux_terminal.h"
+
+#include <fcntl.h>
+#include <sys/ioctl.h>
+
+int clinux_pty_peer(int controller) {
+  int unlock = 0;
+  if (ioctl(controller, TIOCSPTLCK, &unlock) < 0) return -1;
+  return ioctl(controller, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
+}
+
+int clinux_terminal_size(int descriptor, int *columns, int *rows) {
+  struct winsize size;
+  if (ioctl(descriptor, TIOCGWINSZ, &size) < 0) return -1;
+  *columns = size.ws_col;
+  *rows = size.ws_row;
+  return 0;
+}
+
+int clinux_set_terminal_size(int descriptor, int columns, int rows) {
+  struct winsize size = {.ws_col = (unsigned short)columns, .ws_row = (unsigned short)rows};
+  return ioctl(descriptor, TIOCSWINSZ, &size);
+}

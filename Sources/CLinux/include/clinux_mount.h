@@ -1,0 +1,39 @@
+/* The mount API on descriptors: nothing here follows a path that a machine controls. */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+
+extern const uint64_t clinux_mount_rdonly;
+extern const uint64_t clinux_mount_nosuid;
+extern const uint64_t clinux_mount_nodev;
+extern const uint64_t clinux_mount_noexec;
+extern const uint64_t clinux_mount_nosymfollow;
+extern const unsigned long clinux_ms_private;
+extern const unsigned long clinux_ms_slave;
+extern const unsigned long clinux_ms_shared;
+
+/* open_tree(2): a detached copy of the mount at path in directory (an empty path: the directory itself). */
+int clinux_open_tree(int directory, const char *path, bool recursive, bool follow);
+
+/* mount_setattr(2) on a mount held by a descriptor. user_namespace is -1, or maps the ids of the mount. */
+int clinux_mount_setattr(int mount, bool recursive, uint64_t set, uint64_t clear, int user_namespace);
+
+/* mount_setattr(2): propagation of the mount tree at path. */
+int clinux_mount_propagation(int directory, const char *path, bool recursive, unsigned long propagation);
+
+/* move_mount(2): attaches a detached mount on top of what target (a descriptor) refers to. */
+int clinux_move_mount(int mount, int target);
+
+int clinux_fsopen(const char *filesystem);
+int clinux_fsconfig_string(int context, const char *key, const char *value);
+int clinux_fsconfig_flag(int context, const char *key);
+int clinux_fsconfig_descriptor(int context, const char *key, int descriptor);
+int clinux_fsconfig_create(int context);
+/* fsmount(2): a detached mount of the file system that was created, with these attributes. */
+int clinux_fsmount(int context, uint64_t attributes);
+
+/* Reads what the file system had to say of the last failure into text; returns its length, 0 for nothing. */
+int clinux_fscontext_message(int context, char *text, int size);
+
+/* pivot_root(".", ".") into the current directory, and drops the old root beneath it. */
+int clinux_pivot_here(void);

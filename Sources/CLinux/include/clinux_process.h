@@ -1,0 +1,44 @@
+/* Processes by descriptor, and what a process may say of itself. */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+
+extern const int clinux_sigrtmin;
+
+int clinux_pidfd_open(int process);
+int clinux_pidfd_signal(int pidfd, int signal);
+
+struct clinux_exit {
+  int process;
+  /* The exit status, or the number of the signal. */
+  int status;
+  bool signalled;
+};
+
+/* waitid(P_PIDFD): reaps the process; 1 when it had ended, 0 when it still runs (only without wait), -1 on error. */
+int clinux_pidfd_reap(int pidfd, bool wait, struct clinux_exit *exit);
+
+/* clone3(2) with these namespaces, as the caller's sibling; 0 in the child, which goes on where the caller was.
+   Only for a process with a single thread. */
+int clinux_clone_sibling(uint64_t namespaces, int *pidfd);
+/* fork(2) in the pid namespace that setns chose; 0 in the child. Only for a process with a single thread. */
+int clinux_fork(void);
+
+int clinux_set_dumpable(bool dumpable);
+int clinux_set_parent_death_signal(int signal);
+int clinux_set_child_subreaper(bool reaper);
+int clinux_set_name(const char *name);
+int clinux_set_no_new_privileges(void);
+/* Drops a capability from the bounding set; 0, or -1 with EINVAL for one that this kernel does not know. */
+int clinux_drop_bounding(unsigned capability);
+int clinux_clear_ambient(void);
+
+/* setresuid/setresgid to one id, without supplementary groups. Only for a process with a single thread. */
+int clinux_become(unsigned uid, unsigned gid);
+
+/* Unblocks every signal and gives each its default action, as a program expects to find them. */
+void clinux_reset_signals(void);
+
+int clinux_execute(const char *path, const char *const *arguments, const char *const *environment);
+uint64_t clinux_monotonic_microseconds(void);
+uint64_t clinux_realtime_seconds(void);

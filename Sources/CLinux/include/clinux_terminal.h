@@ -1,0 +1,9 @@
+/* Pseudo-terminals by descriptor, and what there is to know of a terminal. */
+#pragma once
+#include <stdbool.h>
+
+/* Unlocks the pty whose controlling side is given and opens its other side (TIOCGPTPEER), which needs no path. */
+int clinux_pty_peer(int controller);
+/* Columns and rows of a terminal; -1 when it is none. */
+int clinux_terminal_size(int descriptor, int *columns, int *rows);
+int clinux_set_terminal_size(int descriptor, int columns, int rows);
