@@ -7,7 +7,6 @@ import PackageDescription
 let strict: [SwiftSetting] = [
   .treatAllWarnings(as: .error),
   .enableUpcomingFeature("ExistentialAny"),
-  .enableUpcomingFeature("MemberImportVisibility"),
 ]
 
 let system: Target.Dependency = .product(name: "SystemPackage", package: "swift-system")
@@ -77,7 +76,7 @@ let package = Package(
     .executableTarget(name: "henge-import", dependencies: ["Archive", "Images", "Linux"], swiftSettings: strict),
     // Fully static: it runs between the host's root file system and the machine's, and needs a library from neither.
     .executableTarget(
-      name: "henge-stage", dependencies: ["Linux", "StageProtocol"],
+      name: "henge-stage", dependencies: ["CLinux", "Linux", "StageProtocol"],
       swiftSettings: strict + [.unsafeFlags(["-static-executable"])],
       linkerSettings: [.unsafeFlags(["-static-executable"])]),
 

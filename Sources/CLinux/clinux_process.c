@@ -76,3 +76,8 @@ uint64_t clinux_monotonic_microseconds(void) {
 }
 
 uint64_t clinux_realtime_seconds(void) { return (uint64_t)time(NULL); }
+
+int clinux_join_session_keyring(void) {
+  long result = syscall(SYS_keyctl, 1 /* KEYCTL_JOIN_SESSION_KEYRING */, NULL);
+  return result < 0 && errno != ENOSYS ? -1 : 0;
+}

@@ -149,7 +149,9 @@ extension Descriptor {
 /// The part of `struct stat` that is used here.
 public struct FileStatus: Sendable, Equatable {
   /// The kind of a file.
-  public enum Kind: Sendable { case regular, directory, symbolicLink, characterDevice, blockDevice, fifo, socket, other }
+  public enum Kind: Sendable {
+    case regular, directory, symbolicLink, characterDevice, blockDevice, fifo, socket, other
+  }
   /// The kind of the file.
   public let kind: Kind
   /// Permission bits, set-id bits and the sticky bit.

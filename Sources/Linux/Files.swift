@@ -25,6 +25,13 @@ extension Descriptor {
     }
   }
 
+  /// Reads at most so many bytes from the start, fewer when the file is shorter.
+  public func readHead(_ count: Int, subject: String) throws(Failure) -> [UInt8] {
+    var buffer = [UInt8](repeating: 0, count: count)
+    let length = try check(pread(raw, &buffer, count, 0), "read", subject)
+    return Array(buffer.prefix(length))
+  }
+
   /// Writes all of it at the current position.
   ///
   /// - Throws: `Failure` that names the subject.

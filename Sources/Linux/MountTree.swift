@@ -23,6 +23,11 @@ public struct MountTree: Sendable {
   /// The detached mount; after `attach` it is the root of the attached one.
   public let descriptor: Descriptor
 
+  /// A mount that is open already, attached or not.
+  public init(descriptor: Descriptor) {
+    self.descriptor = descriptor
+  }
+
   /// Copies the mount at a place of the host. The corresponding C function is `open_tree`.
   ///
   /// - Parameters:

@@ -8,6 +8,11 @@ public struct UserNamespace: Sendable {
   /// The open namespace, as of `/proc/PID/ns/user`.
   public let descriptor: Descriptor
 
+  /// A namespace that is open already.
+  public init(descriptor: Descriptor) {
+    self.descriptor = descriptor
+  }
+
   /// Makes a user namespace whose id 0 is the first id of a range, for users and groups alike.
   ///
   /// It is created under the range's own first id, so that what the kernel counts per creator (inotify instances,
@@ -66,4 +71,9 @@ public func joinNamespaces(_ descriptor: Descriptor, _ kinds: NamespaceKinds) th
 /// Leaves namespaces for new ones. The corresponding C function is `unshare`.
 public func unshareNamespaces(_ kinds: NamespaceKinds) throws(Failure) {
   try check(clinux_unshare(kinds.rawValue), "make namespaces")
+}
+
+/// Exchanges the session keyring of this process for an empty one. The corresponding C function is `keyctl`.
+public func joinNewSessionKeyring() throws(Failure) {
+  try check(clinux_join_session_keyring(), "make a session keyring")
 }

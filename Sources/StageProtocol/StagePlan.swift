@@ -1,0 +1,74 @@
+/// Everything that the stage is told: the steps in their order, and the program at their end.
+public struct StagePlan: Sendable, Equatable {
+  /// The machine's name, for the process list.
+  public var name: String
+  /// The host's id of the machine's root.
+  public var rootID: UInt32
+  /// The steps; those up to `enterNamespaces` run on the host's side of the user namespace.
+  public var operations: [SetupOperation]
+  /// Programs of the machine to try in turn; the first that is there becomes process 1.
+  public var candidates: [String]
+  /// Its arguments, after its own name.
+  public var arguments: [String]
+  /// Its environment, `NAME=value`.
+  public var environment: [String]
+
+  /// A plan.
+  public init(
+    name: String, rootID: UInt32, operations: [SetupOperation], candidates: [String], arguments: [String],
+    environment: [String]
+  ) {
+    self.name = name
+    self.rootID = rootID
+    self.operations = operations
+    self.candidates = candidates
+    self.arguments = arguments
+    self.environment = environment
+  }
+}
+
+/// What the stage tells the supervisor. That process 1 runs is told by the end of the channel, which closes on exec.
+public enum StageMessage: Sendable, Equatable {
+  /// The notify socket comes along.
+  case notifySocket
+  /// The controlling side of the console comes along.
+  case console
+  /// The leader's pidfd comes along, with its number on the host.
+  case leader(Int32)
+  /// Exec is next, at this time of the monotonic clock in microseconds.
+  case executing(UInt64)
+  /// A joined process has a connection, which comes along.
+  case connection
+  /// It did not work; nothing more follows.
+  case failed(StageFailure)
+}
+
+/// A failed step.
+public struct StageFailure: Sendable, Equatable {
+  /// What was being done, in the infinitive.
+  public var operation: String
+  /// The path that it was done to.
+  public var subject: String
+  /// Why it did not work.
+  public var reason: String
+  /// The kernel's error number, or 0.
+  public var errno: Int32
+
+  /// A failed step.
+  public init(operation: String, subject: String, reason: String, errno: Int32) {
+    self.operation = operation
+    self.subject = subject
+    self.reason = reason
+    self.errno = errno
+  }
+}
+
+/// The descriptors that the stage finds open.
+public enum StageDescriptor {
+  /// The channel to the supervisor, a socket that keeps the bounds of messages.
+  public static let channel: Int32 = 3
+  /// The plan, or what a joined process is to do, in an anonymous file.
+  public static let plan: Int32 = 4
+  /// The machine's user namespace, or when joining the leader's pidfd.
+  public static let namespace: Int32 = 5
+}

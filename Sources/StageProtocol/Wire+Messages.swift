@@ -1,0 +1,99 @@
+extension StagePlan {
+  /// The plan as bytes.
+  public var encoded: [UInt8] {
+    var writer = WireWriter()
+    writer.text(name)
+    writer.integer(rootID)
+    writer.list(operations) { $0.operation($1) }
+    writer.list(candidates) { $0.text($1) }
+    writer.list(arguments) { $0.text($1) }
+    writer.list(environment) { $0.text($1) }
+    return writer.bytes
+  }
+
+  /// Reads a plan.
+  ///
+  /// - Throws: `WireError` unless the bytes are exactly one plan.
+  public init(decoding bytes: [UInt8]) throws(WireError) {
+    var reader = WireReader(bytes)
+    self.init(
+      name: try reader.text(), rootID: try reader.integer(),
+      operations: try reader.list { (reader) throws(WireError) in try reader.operation() },
+      candidates: try reader.texts(), arguments: try reader.texts(), environment: try reader.texts())
+    guard reader.isAtEnd else { throw WireError(expected: "the end of the plan") }
+  }
+}
+
+extension StageMessage {
+  /// The message as bytes.
+  public var encoded: [UInt8] {
+    var writer = WireWriter()
+    switch self {
+    case .notifySocket: writer.byte(1)
+    case .console: writer.byte(2)
+    case .leader(let process): writer.byte(3); writer.integer(process)
+    case .executing(let time): writer.byte(4); writer.integer(time)
+    case .connection: writer.byte(5)
+    case .failed(let failure):
+      writer.byte(6)
+      writer.text(failure.operation)
+      writer.text(failure.subject)
+      writer.text(failure.reason)
+      writer.integer(failure.errno)
+    }
+    return writer.bytes
+  }
+
+  /// Reads a message.
+  ///
+  /// - Throws: `WireError` unless the bytes are exactly one message.
+  public init(decoding bytes: [UInt8]) throws(WireError) {
+    var reader = WireReader(bytes)
+    switch try reader.byte() {
+    case 1: self = .notifySocket
+    case 2: self = .console
+    case 3: self = .leader(try reader.integer())
+    case 4: self = .executing(try reader.integer())
+    case 5: self = .connection
+    case 6:
+      self = .failed(
+        StageFailure(
+          operation: try reader.text(), subject: try reader.text(), reason: try reader.text(),
+          errno: try reader.integer()))
+    default: throw WireError(expected: "a message of the stage")
+    }
+    guard reader.isAtEnd else { throw WireError(expected: "the end of the message") }
+  }
+}
+
+/// What a process does that has joined a machine.
+public enum JoinRequest: Sendable, Equatable {
+  /// Connects to a socket of the machine and hands the connection out.
+  case connect(String)
+  /// Becomes a program of the machine.
+  case execute(arguments: [String], environment: [String])
+
+  /// The request as bytes.
+  public var encoded: [UInt8] {
+    var writer = WireWriter()
+    switch self {
+    case .connect(let path): writer.byte(1); writer.text(path)
+    case .execute(let arguments, let environment):
+      writer.byte(2); writer.list(arguments) { $0.text($1) }; writer.list(environment) { $0.text($1) }
+    }
+    return writer.bytes
+  }
+
+  /// Reads a request.
+  ///
+  /// - Throws: `WireError` unless the bytes are exactly one request.
+  public init(decoding bytes: [UInt8]) throws(WireError) {
+    var reader = WireReader(bytes)
+    switch try reader.byte() {
+    case 1: self = .connect(try reader.text())
+    case 2: self = .execute(arguments: try reader.texts(), environment: try reader.texts())
+    default: throw WireError(expected: "a request to a joined process")
+    }
+    guard reader.isAtEnd else { throw WireError(expected: "the end of the request") }
+  }
+}

@@ -1,0 +1,52 @@
+import CLinux
+import Glibc
+import Linux
+import StageProtocol
+
+/// Goes into a running machine and does one thing there, as its root but without any capability.
+///
+/// All namespaces are joined: without the machine's pid namespace its process 1 would see a peer without a number and
+/// hang up. This process lends the machine nothing: it is not dumpable, holds no descriptor of the host's besides its
+/// channel, and runs from a sealed file.
+func join(_ bytes: [UInt8], leader: Descriptor, channel: Channel) throws(Failure) {
+  let request: JoinRequest
+  do {
+    request = try JoinRequest(decoding: bytes)
+  } catch {
+    throw Failure("read", "the request", "expected \(error.expected)")
+  }
+  try joinNamespaces(leader, [.user, .mount, .pid, .network, .ipc, .uts, .cgroup])
+  try check(clinux_become(0, 0), "become", "the machine's root")
+  try hideFromOthers()
+
+  // Only a child is in the pid namespace that was joined.
+  let child = clinux_fork()
+  try check(child, "fork")
+  if child > 0 { exit(waitFor(child)) }
+  try check(clinux_set_parent_death_signal(SIGKILL), "follow", "the parent")
+  try Capabilities.confine(dropping: Array(0..<Capabilities.count))
+
+  switch request {
+  case .connect(let path):
+    let socket = Descriptor(adopting: try check(clinux_unix_socket(false), "make a socket"))
+    try check(clinux_set_nonblocking(socket.raw, true), "make a socket")
+    try check(clinux_unix_connect(socket.raw, path), "connect to", path)
+    try channel.send(.connection, passing: socket)
+    exit(0)
+  case .execute(let arguments, let environment):
+    guard let program = arguments.first else { throw Failure("execute", "nothing", "no program is named") }
+    clinux_reset_signals()
+    try check(clinux_close_range(3, true), "close descriptors")
+    let result = withCStrings(arguments) { list in
+      withCStrings(environment) { clinux_execute(program, list, $0) }
+    }
+    try check(result, "execute", program)
+  }
+}
+
+private func waitFor(_ child: Int32) -> Int32 {
+  var status: Int32 = 0
+  while waitpid(child, &status, 0) < 0, errno == EINTR {}
+  // The low seven bits are the signal, the next byte the exit status.
+  return status & 0x7f == 0 ? (status >> 8) & 0xff : 128 + (status & 0x7f)
+}
