@@ -1,1 +1,61 @@
-// MachinePlan
+import MachineSpec
+import StageProtocol
+
+/// Everything that starting a machine will do, in order; nothing is decided after this.
+public struct MachinePlan: Sendable, Equatable {
+  /// What the supervisor does on the host before the stage runs.
+  public var hostSteps: [HostStep]
+  /// What the stage does.
+  public var stage: StagePlan
+  /// What the operator should know, one line each.
+  public var warnings: [String]
+
+  /// A plan.
+  public init(hostSteps: [HostStep], stage: StagePlan, warnings: [String]) {
+    self.hostSteps = hostSteps
+    self.stage = stage
+    self.warnings = warnings
+  }
+}
+
+/// One step of the supervisor's, on the host.
+public enum HostStep: Sendable, Equatable {
+  /// Gives the files of a tree to another range of ids.
+  case shiftOwnership(path: String, from: UInt32, to: UInt32, count: UInt32)
+  /// Makes the machine's control group, and in it one for the supervisor and one that belongs to the machine.
+  case cgroup(CgroupPlan)
+  /// Makes the user namespace.
+  case userNamespace(base: UInt32, count: UInt32)
+}
+
+/// A control group to make.
+public struct CgroupPlan: Sendable, Equatable {
+  /// The folder of the group that it is made in.
+  public var parent: String
+  /// Its name there.
+  public var name: String
+  /// The host's id that the machine's part is delegated to.
+  public var delegate: UInt32
+  /// Files of the machine's part that belong to the delegate besides the folder.
+  public var delegatedFiles: [String]
+  /// How deep groups of the machine's may lie.
+  public var maxDepth: Int
+  /// How many groups the machine may make.
+  public var maxDescendants: Int
+}
+
+/// Why there is no plan.
+public struct PlanError: Error, Sendable, Equatable {
+  /// What is wrong.
+  public var reason: String
+  /// What to do about it.
+  public var advice: String?
+  /// Whether it is the host that cannot do it, rather than the spec that asks for nonsense.
+  public var isHostsFault: Bool
+
+  init(_ reason: String, advice: String? = nil, isHostsFault: Bool = false) {
+    self.reason = reason
+    self.advice = advice
+    self.isHostsFault = isHostsFault
+  }
+}

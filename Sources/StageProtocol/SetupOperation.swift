@@ -13,6 +13,10 @@ public enum SetupOperation: Sendable, Equatable {
   case file(String, mode: UInt32, contents: [UInt8])
   /// Makes a symbolic link, in place of a file or link that is there.
   case symbolicLink(String, target: String)
+  /// Copies a file of the host's, in place of a file or link that is there.
+  case copy(source: String, path: String, mode: UInt32)
+  /// Makes a symbolic link as `symbolicLink`, if what `needs` names is there.
+  case linkIfThere(String, target: String, needs: String)
   /// Removes a file or link, if it is there.
   case remove(String)
   /// Makes a node of each kind that nobody may use, for the machine's systemd to cover others with.

@@ -75,7 +75,8 @@ extension SetupOperation {
   /// The path that the operation is about.
   var path: String? {
     switch self {
-    case .directory(let path, _), .file(let path, _, _), .symbolicLink(let path, _), .remove(let path),
+    case .directory(let path, _), .file(let path, _, _), .symbolicLink(let path, _), .remove(let path), .copy(_, let path, _),
+      .linkIfThere(let path, _, _),
       .inaccessibleNodes(let path), .memory(let path, _, _, _, _), .device(let path, _, _), .notifySocket(let path),
       .sealMount(let path), .mount(_, let path, _, _), .console(let path, _), .mask(let path), .readOnlyView(let path):
       path

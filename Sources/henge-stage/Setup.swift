@@ -21,6 +21,9 @@ struct Setup {
     case .directory(let path, let mode): try makeDirectory(path, mode: mode)
     case .file(let path, let mode, let contents): try makeFile(path, mode: mode, contents: contents)
     case .symbolicLink(let path, let target): try makeSymbolicLink(path, target: target)
+    case .copy(let source, let path, let mode): try copyFile(source, to: path, mode: mode)
+    case .linkIfThere(let path, let target, let needs):
+      if (try? root.open(needs, .path, lookup: .inRoot)) != nil { try makeSymbolicLink(path, target: target) }
     case .remove(let path): try remove(path)
     case .inaccessibleNodes(let path): try makeInaccessibleNodes(path)
     case .memory(let path, let kind, let mode, let options, let attributes):
@@ -37,7 +40,10 @@ struct Setup {
     case .console(let path, let devpts): try makeConsole(path, devpts: devpts)
     case .mask(let path): try mask(path)
     case .readOnlyView(let path): try coverReadOnly(path)
-    case .pivot: try check(clinux_pivot_here(), "pivot into", "the machine's root")
+    case .pivot:
+      try check(clinux_pivot_here(), "pivot into", "the machine's root")
+      // The machine's services expect what is mounted in one place to show everywhere; systemd leaves it to us.
+      try setPropagation(.shared, of: "/")
     case .confine(let dropped): try Capabilities.confine(dropping: dropped)
     }
   }

@@ -94,6 +94,11 @@ extension Setup {
     }
   }
 
+  func copyFile(_ source: String, to path: String, mode: UInt32) throws(Failure) {
+    let contents = try Descriptor.open(source).readAll(subject: source)
+    try makeFile(path, mode: mode, contents: contents)
+  }
+
   func remove(_ path: String) throws(Failure) {
     let (folder, name) = try parent(of: path)
     guard try folder.status(of: name) != nil else { return }

@@ -15,6 +15,8 @@ let everything = StagePlan(
     .checkInit(candidates: ["/sbin/init"], architecture: 62),
     .directory("/run/host", mode: 0o755), .file("/etc/x", mode: 0o644, contents: [0, 1, 255]),
     .symbolicLink("/etc/localtime", target: "../usr/share/zoneinfo/UTC"), .remove("/etc/resolv.conf"),
+    .copy(source: "/etc/resolv.conf", path: "/etc/resolv.conf", mode: 0o644),
+    .linkIfThere("/etc/localtime", target: "t", needs: "n"),
     .inaccessibleNodes("/run/host/inaccessible"),
     .memory("/run", kind: .ramfs, mode: 0o755, options: ["size=10%"], attributes: [.noSetID, .noDevices]),
     .bind(Bind(source: "/s", path: "/t", recursive: true, mapped: true, optional: false, attributes: .readOnly)),

@@ -1,0 +1,60 @@
+/// What this host allows, probed once; a plain value, so that a plan can be made for a host that is not this one.
+public struct HostFacts: Sendable, Equatable {
+  /// The kernel's release, as of `uname -r`.
+  public var kernelRelease = ""
+  /// The processor, as the number in an ELF header.
+  public var architecture: UInt16 = 0
+  /// The host's `os-release`, as it stands.
+  public var osRelease: [UInt8] = []
+  /// Where control groups come from.
+  public var cgroup = CgroupFacts()
+  /// What this process may do.
+  public var privilege = Privilege.root
+  /// The numbers of capabilities that this kernel knows are those below.
+  public var capabilityCount: UInt32 = 41
+  /// The time zone that the host's `/etc/localtime` is linked to, such as `Europe/Berlin`.
+  public var timezone: String?
+  /// Whether the host's `/etc/localtime` is there at all.
+  public var hasLocaltime = false
+  /// Whether the file system that holds the machine's files can map ids of a mount.
+  public var canMapIDs = true
+
+  /// A host of which nothing is known yet.
+  public init() {}
+}
+
+/// With what rights machines are set up.
+public enum Privilege: String, Sendable {
+  /// Root of the host, or of a user namespace that stands for it.
+  case root
+  /// Nobody in particular.
+  case user
+}
+
+/// The control group that machines are made below.
+public struct CgroupFacts: Sendable, Equatable {
+  /// How the host mounts control groups.
+  public enum Layout: String, Sendable {
+    /// Version 2 only.
+    case unified
+    /// Version 2 beside hierarchies of version 1.
+    case hybrid
+    /// No version 2 anywhere.
+    case missing
+  }
+  /// How the host mounts control groups.
+  public var layout = Layout.missing
+  /// Where version 2 is mounted.
+  public var mount = ""
+  /// The folder of this process's own group.
+  public var own = ""
+  /// Whether the host's mount has `nsdelegate`.
+  public var delegatesToNamespaces = false
+  /// Controllers that groups below our own may have.
+  public var controllers: [String] = []
+  /// Names of the files that belong to the delegate, as of `/sys/kernel/cgroup/delegate`.
+  public var delegatedFiles: [String] = []
+
+  /// No control groups.
+  public init() {}
+}

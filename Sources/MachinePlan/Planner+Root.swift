@@ -1,0 +1,68 @@
+import MachineSpec
+import StageProtocol
+
+/// What becomes of the root, decided.
+struct PlannedRoot {
+  var source: RootSource
+  var isReadOnly = false
+  var shift: HostStep?
+}
+
+extension Planner {
+  /// `PrivateUsersOwnership=` and `Volatile=`.
+  func root() throws(PlanError) -> PlannedRoot {
+    var result = try persistentRoot()
+    switch spec.files.volatile {
+    case .no: break
+    case .state: result.isReadOnly = true
+    case .yes: result.source = .memory(usr: lower(of: result.source))
+    case .overlay: result.source = .overlay(layers: lower(of: result.source), upper: .memory)
+    }
+    return result
+  }
+
+  private func persistentRoot() throws(PlanError) -> PlannedRoot {
+    switch machine.root {
+    case .layers(let layers, let upper, let work):
+      // A machine made from an image was made for one way of ownership; the store has seen to that.
+      try requireMapping()
+      return PlannedRoot(
+        source: .overlay(
+          layers: layers.map { RootLayer(path: $0, mapped: true) }, upper: .directory(upper: upper, work: work)))
+    case .tree(let path, let ownership):
+      let wantsMap =
+        switch spec.files.privateUsersOwnership {
+        case .map: true
+        case .chown: false
+        // What was begun is gone on with: shifting a tree back and forth is not what `auto` should do by itself.
+        case .auto: host.canMapIDs && ownership == .unshifted
+        }
+      if wantsMap { try requireMapping() }
+      var result = PlannedRoot(source: .directory(path, mapped: wantsMap))
+      let (zero, base, count) = (UInt32(0), machine.rootID, machine.idCount)
+      if wantsMap && ownership == .shifted {
+        result.shift = .shiftOwnership(path: path, from: base, to: zero, count: count)
+      } else if !wantsMap {
+        // Also when it is done already: a kill may have left it half done, and finding that out is what it costs.
+        result.shift = .shiftOwnership(path: path, from: zero, to: base, count: count)
+      }
+      return result
+    }
+  }
+
+  private func requireMapping() throws(PlanError) {
+    if !host.canMapIDs {
+      throw PlanError(
+        "the file system of the machine's files cannot map ids",
+        advice: "set PrivateUsersOwnership=chown, or keep the machine on ext4, btrfs, xfs or tmpfs", isHostsFault: true)
+    }
+  }
+
+  private func lower(of source: RootSource) -> [RootLayer] {
+    switch source {
+    case .directory(let path, let mapped): [RootLayer(path: path, mapped: mapped)]
+    case .overlay(let layers, .directory(let upper, _)): [RootLayer(path: upper, mapped: false)] + layers
+    case .overlay(let layers, .memory), .memory(let layers): layers
+    }
+  }
+}

@@ -1,0 +1,126 @@
+import MachineSpec
+import StageProtocol
+
+extension MachinePlan {
+  /// Decides how a machine is started. A pure function: the same spec, host and machine give the same plan.
+  ///
+  /// - Parameters:
+  ///   - spec: what the operator asked for.
+  ///   - host: what this host allows.
+  ///   - machine: what the store knows of the machine.
+  /// - Throws: `PlanError` when the spec asks for what this host or this machine cannot have.
+  public init(spec: Spec, host: HostFacts, machine: MachineFacts) throws(PlanError) {
+    var planner = Planner(spec: spec, host: host, machine: machine)
+    try planner.checkHost()
+    let root = try planner.root()
+    let steps = planner.hostSteps(root)
+    planner.operations = [.isolateMounts, .root(root.source, readOnly: root.isReadOnly)]
+    planner.checkInit()
+    planner.makeSkeleton()
+    planner.makeDevices()
+    planner.makeHostFolder()
+    planner.makeCredentials()
+    planner.shapeEtc()
+    planner.makeOperatorsMounts()
+    planner.operations += [.sealMount("/run/host"), .enterNamespaces, .hostname(planner.hostname), .adoptRoot]
+    planner.mountKernel()
+    planner.operations += [.pivot, .confine(dropped: planner.droppedCapabilities)]
+    self.init(
+      hostSteps: steps,
+      stage: StagePlan(
+        name: machine.name.description, rootID: machine.rootID, operations: planner.operations,
+        candidates: Planner.initCandidates, arguments: planner.initArguments, environment: planner.environment),
+      warnings: planner.warnings)
+  }
+}
+
+/// A plan in the making. The operations that it appends in each file follow each other in the order of `MachinePlan`'s
+/// initializer, which is the order that the kernel needs: what the machine must not undo comes before
+/// `enterNamespaces`, what shows its own namespaces after it.
+struct Planner {
+  let spec: Spec
+  let host: HostFacts
+  let machine: MachineFacts
+  var operations: [SetupOperation] = []
+  var warnings: [String] = []
+
+  static let initCandidates = ["/sbin/init", "/usr/lib/systemd/systemd", "/lib/systemd/systemd"]
+
+  var hostname: String { spec.machine.hostname?.description ?? machine.name.description }
+
+  func checkHost() throws(PlanError) {
+    if host.cgroup.layout == .missing {
+      throw PlanError(
+        "control groups of version 2 are not mounted on this host",
+        advice: "mount -t cgroup2 none /sys/fs/cgroup", isHostsFault: true)
+    }
+    if host.privilege != .root {
+      throw PlanError("only root can start machines on this host", advice: "run it as root", isHostsFault: true)
+    }
+    guard spec.machine.boot else {
+      throw PlanError("Boot=no asks for a machine without an init", advice: "set Boot=yes")
+    }
+    let limits = spec.resources.controllersNeeded
+    if let missing = limits.first(where: { !host.cgroup.controllers.contains($0.controller) }) {
+      throw PlanError(
+        "\(missing.key)= needs the \(missing.controller) controller, which the group \(host.cgroup.own) has not",
+        advice: "take it out of [Resources], or start from a group that has the controller", isHostsFault: true)
+    }
+  }
+
+  func hostSteps(_ root: PlannedRoot) -> [HostStep] {
+    var steps: [HostStep] = []
+    if let shift = root.shift { steps.append(shift) }
+    steps.append(
+      .cgroup(
+        CgroupPlan(
+          parent: host.cgroup.own, name: "henge-\(machine.name)", delegate: machine.rootID,
+          delegatedFiles: host.cgroup.delegatedFiles,
+          // Far above what any system needs, far below what would hurt the host: every group costs kernel memory.
+          maxDepth: 64, maxDescendants: 16384)))
+    steps.append(.userNamespace(base: machine.rootID, count: machine.idCount))
+    return steps
+  }
+
+  /// What `hostname` says already decides unless the image has an `/etc/hostname`; a name in the spec decides over that
+  /// as well. systemd in a container takes its kernel command line from these arguments.
+  var initArguments: [String] {
+    let named = spec.machine.hostname.map { ["systemd.hostname=\($0)"] } ?? []
+    return named + spec.machine.parameters.map(\.description)
+  }
+
+  var environment: [String] {
+    var result = [
+      "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "TERM=linux", "container=henge",
+      "container_uuid=\(machine.uuid)", "NOTIFY_SOCKET=/run/host/notify",
+    ]
+    if hasCredentials { result.append("CREDENTIALS_DIRECTORY=/run/host/credentials") }
+    for (key, value) in hostRelease { result.append("container_host_\(key)=\(value)") }
+    return result + spec.machine.environment.map(\.description)
+  }
+
+  /// The fields of the host's os-release that the container interface passes on.
+  private var hostRelease: [(String, String)] {
+    let lines = String(decoding: host.osRelease, as: UTF8.self).split(separator: "\n")
+    return ["ID", "BUILD_ID", "VERSION_ID", "VARIANT_ID"].compactMap { key in
+      guard let line = lines.first(where: { $0.hasPrefix("\(key)=") }) else { return nil }
+      let value = line.dropFirst(key.utf8.count + 1).filter { $0 != "\"" && $0 != "'" }
+      return (String(key.utf8.map { Character(UnicodeScalar($0 == 95 ? 95 : $0 | 0x20)) }), String(value))
+    }
+  }
+
+  /// Out of the bounding set, because units of stock images look there: with them kept, systemd starts units that then
+  /// fail. `AUDIT_WRITE` stays: it is in the set that container engines hand to every container.
+  var droppedCapabilities: [UInt32] {
+    let harmful: CapabilitySet = [.sysModule, .sysRawIO, .auditControl, .auditRead]
+    let dropped = harmful.subtracting(spec.exec.capability).union(spec.exec.dropCapability)
+    return dropped.numbers.map(UInt32.init).filter { $0 < host.capabilityCount }
+  }
+}
+
+extension CapabilitySet {
+  static let sysModule = CapabilitySet(rawValue: 1 << 16)
+  static let sysRawIO = CapabilitySet(rawValue: 1 << 17)
+  static let auditControl = CapabilitySet(rawValue: 1 << 30)
+  static let auditRead = CapabilitySet(rawValue: 1 << 37)
+}
