@@ -45,6 +45,8 @@ public enum MachineRoot: Sendable, Equatable {
 public enum TreeOwnership: String, Sendable, Equatable {
   /// The image's: 0 is root.
   case unshifted
-  /// The machine's: they were given to its range, or that was begun.
+  /// Some the image's, some the machine's: a shift was begun, in either direction.
+  case between
+  /// The machine's.
   case shifted
 }

@@ -40,10 +40,9 @@ extension Planner {
       if wantsMap { try requireMapping() }
       var result = PlannedRoot(source: .directory(path, mapped: wantsMap))
       let (zero, base, count) = (UInt32(0), machine.rootID, machine.idCount)
-      if wantsMap && ownership == .shifted {
+      if wantsMap && ownership != .unshifted {
         result.shift = .shiftOwnership(path: path, from: base, to: zero, count: count)
-      } else if !wantsMap {
-        // Also when it is done already: a kill may have left it half done, and finding that out is what it costs.
+      } else if !wantsMap && ownership != .shifted {
         result.shift = .shiftOwnership(path: path, from: zero, to: base, count: count)
       }
       return result

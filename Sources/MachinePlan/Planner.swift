@@ -15,6 +15,7 @@ extension MachinePlan {
     let root = try planner.root()
     let steps = planner.hostSteps(root)
     planner.operations = [.isolateMounts, .root(root.source, readOnly: root.isReadOnly)]
+    planner.warnOfWhatIsToCome()
     planner.checkInit()
     planner.makeSkeleton()
     planner.makeDevices()

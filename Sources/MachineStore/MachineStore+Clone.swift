@@ -1,0 +1,63 @@
+import CLinux
+import Glibc
+import Images
+import Linux
+import MachineSpec
+
+extension MachineStore {
+  /// Makes a machine that is a stopped machine's equal, with an identity of its own: another UUID, another range, and
+  /// a machine-id that it will make at its first start.
+  ///
+  /// Of a machine made from an image only what it changed is copied.
+  ///
+  /// - Returns: the new machine's record.
+  /// - Throws: `Failure`; nothing is left then.
+  public func clone(_ source: MachineName, as name: MachineName) throws(Failure) -> MachineRecord {
+    let lock = try lockStopped(source, to: "clone")
+    try recover(source, lock: lock)
+    let original = try record(of: source)
+    let from = try open(source)
+    return try make(name) { (draft, range) throws(Failure) in
+      var record = MachineRecord(
+        name: name, uuid: try .random(), range: range, root: original.root, created: clinux_realtime_seconds())
+      switch original.root {
+      case .layers(let image, let folders):
+        guard let base = folders.first else { throw Failure("clone", source.description, "it has no layer") }
+        let bottom = try Descriptor.open(layer(base, of: image), [.directory, .noFollow])
+        try makeUpper(in: draft, like: bottom, range: range)
+        try copyTree(
+          from: try from.open("upper", .directory, lookup: .beneath),
+          to: try draft.open("upper", .directory, lookup: .beneath),
+          shift: try shift(from: original.range.base, to: range), subject: source.description)
+        try forgetIdentity(in: try draft.open("upper", .directory, lookup: .beneath))
+      case .copy, .inPlace:
+        if case .inPlace = original.root, original.shift == .begun {
+          throw Failure(
+            "clone", source.description, "the files of its directory are between two ranges of ids",
+            advice: "start it once, so that they get there")
+        }
+        let path = if case .inPlace(let path) = original.root { path } else { "\(folder(of: source))/root" }
+        let base = original.shift == .done ? original.range.base : 0
+        let root = try draft.makeDirectory("root", mode: 0o755)
+        try copyTree(
+          from: try Descriptor.open(path, [.directory, .noFollow]), to: root, shift: try shift(from: base, to: range),
+          subject: source.description)
+        try forgetIdentity(in: root)
+        record.root = .copy(image: original.image ?? "")
+        record.shift = .done
+      }
+      record.ownsSpec = try copySpec(of: source, to: name)
+      return record
+    }
+  }
+
+  /// An empty machine-id is one that systemd makes at the next start.
+  private func forgetIdentity(in root: Descriptor) throws(Failure) {
+    for path in ["etc/machine-id", "var/lib/dbus/machine-id"] {
+      guard let file = try? root.open(path, [.write, .noFollow, .nonBlocking], lookup: .beneath),
+        try file.status().kind == .regular
+      else { continue }
+      try check(ftruncate(file.raw, 0), "empty", path)
+    }
+  }
+}

@@ -1,0 +1,84 @@
+import Glibc
+import Images
+import Linux
+import MachineSpec
+import SystemPackage
+import Varlink
+
+/// What is left of a machine whose supervisor is gone, and how it goes away.
+extension MachineStore {
+  /// The folder of a running machine.
+  public func runtimeFolder(of name: MachineName) -> String { "\(places.runtime)/machines/\(name)" }
+
+  /// Opens the folder of a running machine, made where it is missing.
+  public func makeRuntimeFolder(of name: MachineName) throws(Failure) -> Descriptor {
+    try Descriptor.folder(runtimeFolder(of: name))
+  }
+
+  /// What a running machine's supervisor noted; nil when there is nothing, or nothing that can be read.
+  public func state(of name: MachineName) -> MachineState? {
+    guard let folder = try? Descriptor.open(runtimeFolder(of: name), [.directory, .noFollow]),
+      let bytes = (try? folder.readFile("state.json")) ?? nil, let json = try? JSON(parsing: bytes)
+    else { return nil }
+    return MachineState(json: json)
+  }
+
+  /// Ends and removes what a killed supervisor left. Only for the holder of the lock, which proves that it is gone.
+  ///
+  /// - Throws: `Failure` when processes do not end within 5 s or something cannot be removed.
+  public func recover(_ name: MachineName, lock: MachineLock) throws(Failure) {
+    let path = runtimeFolder(of: name)
+    guard access(path, F_OK) == 0 else { return }
+    // State of another boot speaks of processes and groups that are not ours.
+    if let state = state(of: name), let cgroup = state.cgroup, state.bootID == (try? currentBootID()) {
+      try removeGroup(cgroup)
+    }
+    try removeRuntimeFolder(of: name)
+    if let record = try? record(of: name), record.isEphemeral { try discard(name, lock: lock) }
+  }
+
+  private func removeGroup(_ path: String) throws(Failure) {
+    let group: CgroupDirectory
+    do {
+      group = try CgroupDirectory(opening: path)
+    } catch {
+      if error.errno == .noSuchFileOrDirectory { return }
+      throw error
+    }
+    try group.kill()
+    guard try group.waitUntilEmpty(timeout: 5000) else {
+      throw Failure("end the processes in", path, "they did not end within 5 s")
+    }
+    try CgroupDirectory.remove(path)
+  }
+
+  /// Removes the folder of a machine that runs no more.
+  public func removeRuntimeFolder(of name: MachineName) throws(Failure) {
+    let machines: Descriptor
+    do {
+      machines = try Descriptor.open("\(places.runtime)/machines", .directory)
+    } catch {
+      if error.errno == .noSuchFileOrDirectory { return }
+      throw error
+    }
+    do {
+      try TreeRemove.remove(name.description, in: FileDescriptor(rawValue: machines.raw), path: runtimeFolder(of: name))
+    } catch let error as Failure {
+      if error.errno != .noSuchFileOrDirectory { throw error }
+    } catch {
+      throw Failure("remove", runtimeFolder(of: name), "\(error)")
+    }
+  }
+
+  /// Whether a machine is being run; what a killed supervisor left is cleared away first.
+  ///
+  /// - Returns: false when it is stopped.
+  public func isRunning(_ name: MachineName) throws(Failure) -> Bool {
+    // A machine without a folder there has not been started since it last stopped: no lock is touched for it, so
+    // looking never stands in the way of a start.
+    guard access(runtimeFolder(of: name), F_OK) == 0 else { return false }
+    guard let lock = try lock(name) else { return true }
+    try recover(name, lock: lock)
+    return false
+  }
+}

@@ -1,0 +1,75 @@
+import Glibc
+import Linux
+import MachineSpec
+import SystemPackage
+
+/// Specs on disk: `NAME.machine` with `NAME.machine.d/*.conf` over it.
+extension MachineStore {
+  /// Reads a machine's spec.
+  ///
+  /// - Parameters:
+  ///   - name: the machine.
+  ///   - overrides: assignments from the command line, which count most.
+  /// - Returns: the spec, and warnings to print.
+  /// - Throws: `Failure` that holds every error of the spec.
+  public func spec(of name: MachineName, overrides: [String] = []) throws(Failure) -> (Spec, [Diagnostic]) {
+    var files: [Spec.File] = []
+    let base = "\(places.configuration)/\(name).machine"
+    if let file = try read(base) { files.append(file) }
+    if let folder = try? Descriptor.open("\(base).d", .directory) {
+      for entry in try folder.names().sorted() where entry.hasSuffix(".conf") && !entry.hasPrefix(".") {
+        if let file = try read("\(base).d/\(entry)") { files.append(file) }
+      }
+    }
+    return try Self.checked(Spec.parse(files: files, commandLine: overrides))
+  }
+
+  /// Reads a spec from text and assignments, for a machine that does not exist yet.
+  public static func checked(
+    _ parsed: (spec: Spec, diagnostics: [Diagnostic])
+  ) throws(Failure) -> (Spec, [Diagnostic]) {
+    let errors = parsed.diagnostics.filter { $0.severity == .error }
+    guard errors.isEmpty else { throw Failure(spec: errors) }
+    return (parsed.spec, parsed.diagnostics)
+  }
+
+  private func read(_ path: String) throws(Failure) -> Spec.File? {
+    do {
+      // A directory, a FIFO or a terminal in place of a spec gives an error and does not hang.
+      let bytes = try Descriptor.open(path, [.read, .nonBlocking]).readAll(limit: 1 << 20, subject: path)
+      return Spec.File(name: path, bytes: bytes)
+    } catch {
+      if error.errno == .noSuchFileOrDirectory { return nil }
+      throw error
+    }
+  }
+
+  /// Whether the operator has written a spec for a machine of this name.
+  public func hasSpec(_ name: MachineName) -> Bool { access("\(places.configuration)/\(name).machine", F_OK) == 0 }
+
+  /// Keeps a spec's text unless there is one already; tells whether it did.
+  func writeSpec(_ text: String, of name: MachineName) throws(Failure) -> Bool {
+    if hasSpec(name) { return false }
+    try Descriptor.folder(places.configuration).replaceFile("\(name).machine", with: text.utf8, mode: 0o644)
+    return true
+  }
+
+  func copySpec(of source: MachineName, to name: MachineName) throws(Failure) -> Bool {
+    let folder = try Descriptor.folder(places.configuration)
+    guard !hasSpec(name), let bytes = try folder.readFile("\(source).machine") else { return false }
+    try folder.replaceFile("\(name).machine", with: bytes, mode: 0o644)
+    return true
+  }
+
+  func removeSpec(of name: MachineName) {
+    unlink("\(places.configuration)/\(name).machine")
+  }
+}
+
+extension Failure {
+  /// All errors of a spec, as the lines that an operator goes through.
+  init(spec errors: [Diagnostic]) {
+    let lines = errors.map(\.description).joined(separator: "; ")
+    self.init("use the spec", nil, lines, kind: .usage)
+  }
+}
