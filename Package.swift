@@ -37,7 +37,7 @@ let package = Package(
 
     // The kernel and systemd, knowing nothing of machines.
     .target(name: "Linux", dependencies: ["CLinux", "CLibcap", system], swiftSettings: strict),
-    .target(name: "Systemd", dependencies: ["CSystemd"], swiftSettings: strict),
+    .target(name: "Systemd", dependencies: ["CLinux", "CSystemd"], swiftSettings: strict),
     .target(name: "Varlink", swiftSettings: strict),
 
     // Text to data.
