@@ -113,3 +113,22 @@ public struct CgroupDirectory: Sendable {
     }
   }
 }
+
+extension CgroupDirectory {
+  /// The processes in the group and below, as this process numbers them.
+  public func processes() throws(Failure) -> [Int32] {
+    try Self.processes(in: descriptor, depth: 0)
+  }
+
+  private static func processes(in folder: Descriptor, depth: Int) throws(Failure) -> [Int32] {
+    guard depth < 256 else { return [] }
+    let text = try folder.readFile("cgroup.procs", limit: 16 << 20).map { String(decoding: $0, as: UTF8.self) } ?? ""
+    var result = text.split(separator: "\n").compactMap { Int32($0) }
+    for name in try folder.names() where try folder.status(of: name)?.kind == .directory {
+      // The machine may remove a group while it is looked at.
+      guard let child = try? folder.open(name, [.directory, .noFollow], lookup: .beneath) else { continue }
+      result += try processes(in: child, depth: depth + 1)
+    }
+    return result
+  }
+}

@@ -1,1 +1,35 @@
-print("")
+// One machine's supervisor; started by hengectl.
+//   henge-supervisor NAME            serves the connection that is open as descriptor 3, and starts when told to
+//   henge-supervisor --plan NAME …   prints the plan of a start as JSON
+
+import Glibc
+import Linux
+import Logging
+import MachineRuntime
+import MachineSpec
+import MachineStore
+
+LoggingSystem.bootstrap(LineLog.init)
+
+do {
+  var arguments = CommandLine.arguments.dropFirst()
+  let wantsPlan = arguments.first == "--plan"
+  if wantsPlan { arguments = arguments.dropFirst() }
+  guard let text = arguments.first else {
+    throw Failure("run", "henge-supervisor", "it needs a machine's name", kind: .usage)
+  }
+  let name = try MachineName(text)
+  let places = try Places.current()
+  if wantsPlan {
+    let supervisor = try Supervisor(name: name, places: places, connection: nil, log: Logger(label: "henge"))
+    print(try supervisor.planJSON(overrides: Array(arguments.dropFirst())).compact)
+  } else {
+    try Supervisor(name: name, places: places, connection: 3, log: Logger(label: "henge")).run()
+  }
+} catch let failure as Failure {
+  LineLog.write("henge-supervisor: \(failure)")
+  exit(failure.kind.rawValue)
+} catch {
+  LineLog.write("henge-supervisor: \(printable("\(error)"))")
+  exit(1)
+}

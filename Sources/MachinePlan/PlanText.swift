@@ -1,0 +1,12 @@
+import StageProtocol
+
+extension HostStep {
+  /// One line that says what is done to what.
+  public var description: String {
+    switch self {
+    case .shiftOwnership(let path, let from, let to, _): "give the files of \(path) from ids \(from)… to ids \(to)…"
+    case .cgroup(let plan): "make the control group \(plan.parent)/\(plan.name), its payload for id \(plan.delegate)"
+    case .userNamespace(let base, let count): "make a user namespace: 0 is \(base), \(count) ids"
+    }
+  }
+}

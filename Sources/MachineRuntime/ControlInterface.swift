@@ -1,0 +1,65 @@
+import Varlink
+
+extension InterfaceDescription {
+  /// What a supervisor answers on its control socket.
+  static let machine = InterfaceDescription(
+    name: "io.henge.Machine",
+    definitions: """
+      # A unit of the machine that failed, with the end of what it logged
+      type FailedUnit (name: string, description: string, lines: []string)
+
+      # A unit of the machine
+      type Unit (name: string, description: string, load: string, active: string, sub: string)
+
+      # A moment of the start on the monotonic clock, in microseconds
+      type Moment (name: string, at: int)
+
+      # What there is to know of a machine that runs
+      type State (
+        name: string,
+        uuid: string,
+        state: string,
+        leader: ?int,
+        supervisor: int,
+        started: int,
+        cgroup: ?string,
+        uidBase: int,
+        uidCount: int,
+        status: string,
+        bus: ?string,
+        failedUnits: []FailedUnit,
+        moments: []Moment
+      )
+
+      # A step on the way of a start or a stop: the state, and the unit that came up last
+      type Progress (state: string, unit: ?string, units: int, status: string)
+
+      # Starts the machine whose supervisor was just started; with more, tells the progress. Answers at the goal:
+      # "executed" once process 1 runs, "running" once its systemd is done
+      method Start(overrides: ?[]string, goal: ?string) -> (state: ?State, progress: ?Progress, warnings: ?[]string)
+
+      # Answers once the machine is "running" (or degraded) or "stopped"; with more, tells the progress
+      method Wait(goal: string) -> (state: ?State, progress: ?Progress)
+
+      # Stops the machine in good order and answers when nothing of it is left
+      method PowerOff() -> (state: ?State, progress: ?Progress)
+
+      # Stops the machine in good order and starts it again; answers when it is up
+      method Reboot() -> (state: ?State, progress: ?Progress)
+
+      # Kills everything of the machine and answers when nothing of it is left
+      method Terminate() -> (state: ?State, progress: ?Progress)
+
+      # Sends a signal to the leader, or to all processes of the machine
+      method Kill(whom: string, signal: int) -> ()
+
+      # What there is to know
+      method GetState() -> (state: State)
+
+      # The units of the machine, as its systemd lists them
+      method ListUnits() -> (units: []Unit)
+
+      # It did not work; the message is one line for the operator, the code an exit code
+      error Failed (message: string, code: int)
+      """)
+}

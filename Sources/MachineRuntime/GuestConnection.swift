@@ -1,0 +1,167 @@
+import Glibc
+import Linux
+import Systemd
+
+/// The guest bus: a connection to the machine's own systemd, made from inside the machine and handed out.
+final class GuestConnection {
+  private let leader: Pidfd
+  private let programs: Programs
+  private let loop: EventLoop
+  private var bus: Bus?
+  private var manager: Manager?
+  private var joiners: [Joiner] = []
+  private var failure: Failure?
+
+  /// Its system bus, and where it has none the private socket of its process 1.
+  private static let places: [(path: String, kind: Bus.Kind)] = [
+    ("/run/dbus/system_bus_socket", .daemon), ("/run/systemd/private", .direct),
+  ]
+  /// In microseconds: how long a machine may take to answer.
+  private static let timeout: UInt64 = 10_000_000
+
+  init(leader: Pidfd, programs: Programs, loop: EventLoop) {
+    self.leader = leader
+    self.programs = programs
+    self.loop = loop
+  }
+
+  /// Where the connection goes to, once there is one.
+  var kind: String? { bus.map { $0.kind == .daemon ? "system bus" : "private socket" } }
+
+  /// Whether the machine's systemd can be asked.
+  var isOpen: Bool { bus?.isOpen ?? false }
+
+  func close() {
+    bus?.close()
+    bus = nil
+    manager = nil
+    joiners = []
+  }
+
+  /// Connects, unless there is a connection already, and calls back in either case.
+  func open(_ completion: @escaping () -> Void) {
+    if isOpen { return completion() }
+    tryNext(Self.places[...], completion)
+  }
+
+  private func tryNext(
+    _ places: ArraySlice<(path: String, kind: Bus.Kind)>, _ completion: @escaping () -> Void
+  ) {
+    guard let place = places.first else { return completion() }
+    do {
+      let program = try Descriptor.sealedProgram(copying: try programs.path(of: "henge-stage"))
+      let joiner = try Joiner.connect(
+        to: place.path, leader: leader, program: program, on: loop, timeout: Self.timeout
+      ) { [unowned self] result in
+        joiners = []
+        switch result {
+        case .success(let socket): adopt(socket, place.kind, places.dropFirst(), completion)
+        case .failure(let failure):
+          self.failure = failure
+          tryNext(places.dropFirst(), completion)
+        }
+      }
+      joiners.append(joiner)
+    } catch {
+      failure = error as? Failure ?? Failure("reach", place.path, "\(error)")
+      tryNext(places.dropFirst(), completion)
+    }
+  }
+
+  /// A bus that is there but does not answer, such as one whose daemon failed, is as good as none.
+  private func adopt(
+    _ socket: Descriptor, _ kind: Bus.Kind, _ rest: ArraySlice<(path: String, kind: Bus.Kind)>,
+    _ completion: @escaping () -> Void
+  ) {
+    do {
+      let copy = try check(fcntl(socket.raw, F_DUPFD_CLOEXEC, 3), "keep", "the connection")
+      let bus = try Bus(descriptor: copy, kind: kind, on: loop)
+      let manager = Manager(bus: bus, timeout: Self.timeout)
+      self.bus = bus
+      self.manager = manager
+      manager.systemState { [unowned self] result in
+        if case .failure(let error) = result {
+          failure = Failure(
+            "ask the machine's systemd", kind == .daemon ? "system bus" : "private socket", error.description)
+          // Not from within its own callback.
+          _ = try? loop.post { [unowned self] in
+            close()
+            tryNext(rest, completion)
+          }
+        } else {
+          completion()
+        }
+      }
+    } catch {
+      failure = Failure("reach", "the machine's systemd", "\(error)")
+      tryNext(rest, completion)
+    }
+  }
+
+  private var unreachable: Failure { failure ?? Failure("reach", "the machine's systemd", "there is no connection") }
+
+  /// `SystemState`, as `systemctl is-system-running` shows it.
+  func state(_ completion: @escaping (Result<String, Failure>) -> Void) {
+    guard let manager else { return completion(.failure(unreachable)) }
+    manager.systemState { completion($0.mapError(Self.failure)) }
+  }
+
+  func units(_ completion: @escaping (Result<[Manager.Unit], Failure>) -> Void) {
+    guard let manager else { return completion(.failure(unreachable)) }
+    manager.listUnits { completion($0.mapError(Self.failure)) }
+  }
+
+  func powerOff(_ completion: @escaping (Bool) -> Void) { ask(completion) { $0.powerOff($1) } }
+
+  func reboot(_ completion: @escaping (Bool) -> Void) { ask(completion) { $0.reboot($1) } }
+
+  private func ask(
+    _ completion: @escaping (Bool) -> Void,
+    _ call: (Manager, @escaping (Result<Void, BusError>) -> Void) -> BusCall
+  ) {
+    guard let manager else { return completion(false) }
+    _ = call(manager) { result in
+      if case .success = result { completion(true) } else { completion(false) }
+    }
+  }
+
+  /// The failed units, each with the last lines of its journal.
+  func failedUnits(_ completion: @escaping ([FailedUnit]) -> Void) {
+    guard let manager else { return completion([]) }
+    manager.listFailedUnits { [unowned self] result in
+      guard case .success(let units) = result else { return completion([]) }
+      let failed = units.prefix(20).map { FailedUnit(name: $0.name, description: $0.description, lines: []) }
+      fetchLines(Array(failed), at: 0, completion)
+    }
+  }
+
+  /// By the machine's own journalctl, inside the machine: it always knows its own format, and what it reads is as
+  /// untrusted as what it prints.
+  private func fetchLines(
+    _ units: [FailedUnit], at index: Int, _ completion: @escaping ([FailedUnit]) -> Void
+  ) {
+    guard index < units.count else { return completion(units) }
+    var units = units
+    let arguments = [
+      "/usr/bin/journalctl", "--no-pager", "--quiet", "--output=cat", "--lines=5", "--unit=\(units[index].name)",
+    ]
+    do {
+      let program = try Descriptor.sealedProgram(copying: try programs.path(of: "henge-stage"))
+      let joiner = try Joiner.run(
+        arguments, leader: leader, program: program, on: loop, limit: 16384, timeout: 5_000_000
+      ) { [unowned self] text in
+        joiners = []
+        units[index].lines = String(decoding: text, as: UTF8.self).split(separator: "\n").suffix(5).map(String.init)
+        fetchLines(units, at: index + 1, completion)
+      }
+      joiners.append(joiner)
+    } catch {
+      completion(units)
+    }
+  }
+
+  private static func failure(_ error: BusError) -> Failure {
+    Failure(
+      "ask", "the machine's systemd", error.description, kind: error.isTimeout ? .timedOut : .failed)
+  }
+}

@@ -1,0 +1,82 @@
+import Glibc
+import Linux
+import MachinePlan
+import MachineStore
+
+/// The host's side of a running machine, as the plan's host steps made it.
+struct HostPreparation {
+  /// The machine's whole control group.
+  var group: CgroupDirectory
+  /// The supervisor's part of it.
+  var supervisorGroup: CgroupDirectory
+  /// The machine's part of it.
+  var payload: CgroupDirectory
+  var userNamespace: UserNamespace
+
+  /// Carries out the host steps of a plan.
+  ///
+  /// - Parameters:
+  ///   - undo: gets the way back of each step, before the step.
+  ///   - shift: gives a tree to other ids; called for a plan that says so.
+  ///   - note: told of the control group before it is made, so that a record of it outlives a kill.
+  init(
+    _ steps: [HostStep], undo: UndoStack, note: (String) throws(Failure) -> Void,
+    shift: (_ path: String, _ from: UInt32, _ to: UInt32, _ count: UInt32) throws(Failure) -> Void
+  ) throws(Failure) {
+    var groups: (CgroupDirectory, CgroupDirectory, CgroupDirectory)?
+    var namespace: UserNamespace?
+    for step in steps {
+      switch step {
+      case .shiftOwnership(let path, let from, let to, let count): try shift(path, from, to, count)
+      case .cgroup(let plan): groups = try Self.makeGroups(plan, undo: undo, note: note)
+      case .userNamespace(let base, let count):
+        namespace = try UserNamespace(mapping: UIDRange(base: base, count: count))
+      }
+    }
+    guard let groups, let namespace else { throw Failure("carry out", "the plan", "it lacks a step") }
+    (group, supervisorGroup, payload) = groups
+    userNamespace = namespace
+  }
+
+  private static func makeGroups(
+    _ plan: CgroupPlan, undo: UndoStack, note: (String) throws(Failure) -> Void
+  ) throws(Failure) -> (CgroupDirectory, CgroupDirectory, CgroupDirectory) {
+    let parent = try CgroupDirectory(opening: plan.parent)
+    let path = "\(plan.parent)/\(plan.name)"
+    try note(path)
+    undo.push {
+      // One's own group cannot be removed: step out first.
+      try? parent.write("cgroup.procs", "0")
+      if let group = try? CgroupDirectory(opening: path) {
+        try? group.kill()
+        _ = try? group.waitUntilEmpty(timeout: 5000)
+      }
+      try? CgroupDirectory.remove(path)
+    }
+    if access(path, F_OK) == 0 {
+      // Of an earlier machine of this name: the lock proves that nobody uses it.
+      let old = try CgroupDirectory(opening: path)
+      try old.kill()
+      _ = try old.waitUntilEmpty(timeout: 5000)
+      try CgroupDirectory.remove(path)
+    }
+    let group = try parent.child(plan.name)
+    // On the parent, which is not delegated: the machine cannot lift them.
+    try group.write("cgroup.max.depth", "\(plan.maxDepth)")
+    try group.write("cgroup.max.descendants", "\(plan.maxDescendants)")
+    let supervisor = try group.child("supervisor")
+    let payload = try group.child("payload")
+    try payload.delegate(to: plan.delegate, files: plan.delegatedFiles)
+    try supervisor.write("cgroup.procs", "0")
+    return (group, supervisor, payload)
+  }
+
+  /// Makes the machine's part anew, for the next start of the same machine.
+  mutating func renewPayload(_ plan: CgroupPlan) throws(Failure) {
+    try payload.kill()
+    _ = try payload.waitUntilEmpty(timeout: 5000)
+    try CgroupDirectory.remove(payload.path)
+    payload = try group.child("payload")
+    try payload.delegate(to: plan.delegate, files: plan.delegatedFiles)
+  }
+}

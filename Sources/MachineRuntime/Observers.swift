@@ -1,0 +1,58 @@
+import Linux
+import Systemd
+import Varlink
+
+/// Somebody who waits for a phase.
+struct Observer {
+  enum Goal: String {
+    case executed
+    case running
+    case stopped
+
+    init(_ text: String) throws(Failure) {
+      guard let goal = Goal(rawValue: text) else {
+        throw Failure("wait for", text, "it is none of executed, running, stopped", kind: .usage)
+      }
+      self = goal
+    }
+  }
+
+  let responder: VarlinkResponder
+  let goal: Goal
+}
+
+extension Supervisor {
+  func observe(_ responder: VarlinkResponder, until goal: Observer.Goal) {
+    observers.append(Observer(responder: responder, goal: goal))
+  }
+
+  func tellProgress(unit: String?) {
+    guard !observers.isEmpty else { return }
+    let progress: JSON = [
+      "progress": [
+        "state": .string(phase.name), "unit": JSON(unit), "units": JSON(activeUnits), "status": .string(statusText),
+      ]
+    ]
+    for observer in observers { observer.responder.send(progress) }
+  }
+
+  /// Answers those whose goal is reached, or cannot be any more.
+  func tellObservers() {
+    let waiting = observers.filter(\.responder.isOpen)
+    observers = waiting.filter { !answer($0) }
+    tellProgress(unit: nil)
+  }
+
+  private func answer(_ observer: Observer) -> Bool {
+    switch (phase, observer.goal) {
+    case (.up, .running), (.up, .executed), (.booting, .executed):
+      observer.responder.finish(["state": stateJSON])
+    case (.stopped(nil), .stopped): observer.responder.finish(["state": stateJSON])
+    case (.stopped(let failure), _):
+      let ended = Failure("wait for", name.description, "it stopped before it was \(observer.goal.rawValue)")
+      observer.responder.fail(VarlinkError(failure ?? ended))
+    default: return false
+    }
+    return true
+  }
+}

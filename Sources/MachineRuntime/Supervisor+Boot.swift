@@ -1,0 +1,53 @@
+import Linux
+import Systemd
+
+/// From process 1 to `running`, as its notifications and its bus tell.
+extension Supervisor {
+  func take(_ message: NotifyMessage) {
+    activeUnits += message.activeUnits.count
+    if let status = message.status { statusText = status }
+    if case .booting = phase {
+      for unit in message.activeUnits { tellProgress(unit: unit) }
+      if message.activeUnits.isEmpty, message.status != nil { tellProgress(unit: nil) }
+      if message.isReady { becomeUp() }
+    }
+    if message.isStopping, case .up = phase { enter(.stopping(.poweroff)) }
+  }
+
+  /// Ready means that the queue of the boot is empty, not that all went well: that its systemd is asked for.
+  private func becomeUp() {
+    guard let leader else { return }
+    mark("ready")
+    guest?.close()
+    let guest = GuestConnection(leader: leader.process, programs: programs, loop: loop)
+    self.guest = guest
+    guest.open { [unowned self] in
+      guest.state { [unowned self] result in
+        guard case .booting = phase else { return }
+        switch result {
+        case .success(let answer): finishBoot(answer, guest)
+        case .failure(let failure):
+          log.error("\(failure)")
+          // It runs, and said so; that it cannot be asked is a failure of its own.
+          enter(.up([FailedUnit(name: "-", description: "its systemd does not answer: \(failure.reason)", lines: [])]))
+        }
+      }
+    }
+  }
+
+  private func finishBoot(_ state: String, _ guest: GuestConnection) {
+    switch state {
+    case "running": enter(.up([]))
+    case "degraded":
+      guest.failedUnits { [unowned self] failed in
+        guard case .booting = phase else { return }
+        enter(.up(failed))
+      }
+    // Somebody inside said `systemctl poweroff` meanwhile; the end of the leader says the rest.
+    case "stopping": enter(.stopping(.poweroff))
+    default:
+      log.error("\(name): unexpected state \(printable(state, limit: 64))")
+      enter(.up([FailedUnit(name: "-", description: "its systemd says '\(printable(state, limit: 64))'", lines: [])]))
+    }
+  }
+}

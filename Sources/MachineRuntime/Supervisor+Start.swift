@@ -1,0 +1,176 @@
+import CLinux
+import Glibc
+import Linux
+import MachinePlan
+import MachineSpec
+import MachineStore
+import StageProtocol
+import Systemd
+
+/// From the request to process 1.
+extension Supervisor {
+  /// Starts the machine; the answer comes to the observers.
+  ///
+  /// - Parameter overrides: assignments that count more than the machine's spec, for this start.
+  /// - Throws: `Failure` when it cannot be tried; everything is taken back then.
+  func start(overrides: [String]) throws {
+    guard case .idle = phase else { throw Failure("start", name.description, "it is running") }
+    mark("requested")
+    phase = .starting
+    do {
+      try prepare(overrides: overrides)
+      try startStage()
+    } catch {
+      throw finish(error as? Failure ?? Failure("start", name.description, "\(error)"))
+        ?? Failure("start", name.description, "\(error)")
+    }
+  }
+
+  private func prepare(overrides: [String]) throws {
+    guard let lock = try store.lock(name) else {
+      throw Failure("start", name.description, "it is running already", advice: "'hengectl status \(name)' shows it")
+    }
+    self.lock = lock
+    try store.recover(name, lock: lock)
+    let record = try store.record(of: name)
+    self.record = record
+    let (spec, _) = try store.spec(of: name, overrides: overrides)
+    self.spec = spec
+    let plan = try makePlan(record: record, spec: spec)
+    self.plan = plan
+    mark("planned")
+
+    undo.push { [store, name] in try? store.removeRuntimeFolder(of: name) }
+    let folder = try store.makeRuntimeFolder(of: name)
+    self.folder = folder
+    state = MachineState(
+      bootID: try currentBootID(), supervisor: getpid(), started: clinux_realtime_seconds())
+    try saveState()
+    try control?.listen(in: folder)
+
+    host = try HostPreparation(
+      plan.hostSteps, undo: undo,
+      note: { [unowned self] path throws(Failure) in
+        state?.cgroup = path
+        try saveState()
+      },
+      shift: { [unowned self] path, from, to, count throws(Failure) in
+        try shiftOwnership(path, from: from, to: to, count: count)
+      })
+    mark("prepared")
+  }
+
+  /// Makes the plan that a start would carry out.
+  public func makePlan(overrides: [String]) throws -> (plan: MachinePlan, warnings: [String]) {
+    let (spec, diagnostics) = try store.spec(of: name, overrides: overrides)
+    let plan = try makePlan(record: try store.record(of: name), spec: spec)
+    return (plan, diagnostics.map(\.description) + plan.warnings)
+  }
+
+  private func makePlan(record: MachineRecord, spec: Spec) throws -> MachinePlan {
+    let folder = store.folder(of: name)
+    let root: MachineRoot
+    let files: String
+    switch record.root {
+    case .layers(let image, let layers):
+      // The record lists the lowest layer first, the kernel wants the top one first.
+      let paths = layers.reversed().map { store.layer($0, of: image) }
+      root = .layers(paths, upper: "\(folder)/upper", work: "\(folder)/work")
+      files = paths.last ?? folder
+    case .copy:
+      root = .tree("\(folder)/root", ownership: .init(record.shift))
+      files = "\(folder)/root"
+    case .inPlace(let path):
+      root = .tree(path, ownership: .init(record.shift))
+      files = path
+    }
+    let holder: Descriptor
+    do {
+      holder = try Descriptor.open(files, [.directory, .noFollow])
+    } catch {
+      throw Failure("start", name.description, "its files at \(files) cannot be opened: \(error.reason)")
+    }
+    var machine = MachineFacts(
+      name: name, uuid: spec.machine.uuid ?? record.uuid, rootID: record.range.base, idCount: record.range.count,
+      root: root)
+    for credential in spec.exec.loadCredentials {
+      let path = credential.path.description
+      let value = try Descriptor.open(path, [.read, .nonBlocking]).readAll(limit: 1 << 20, subject: path)
+      machine.loadedCredentials.append((credential.name.description, value))
+    }
+    do {
+      return try MachinePlan(spec: spec, host: try .probe(for: holder), machine: machine)
+    } catch let error as PlanError {
+      throw Failure(
+        "start", name.description, error.reason, advice: error.advice, kind: error.isHostsFault ? .refused : .usage)
+    }
+  }
+
+  func saveState() throws(Failure) {
+    guard let state, let folder else { return }
+    try folder.replaceFile("state.json", with: state.json.compact.utf8, durable: false)
+  }
+
+  /// Starts the stage; also for the same machine's next start after a reboot.
+  func startStage() throws {
+    guard let plan, let host, let folder else { throw Failure("start", name.description, "it is not prepared") }
+    let program = try Descriptor.sealedProgram(copying: try programs.path(of: "henge-stage"))
+    let errors = try folder.open(
+      "stage.log", [.write, .create, .append, .noFollow], lookup: .beneath, mode: 0o600)
+    stage = try StageRun(
+      plan.stage, program: program, userNamespace: host.userNamespace, cgroup: host.payload, log: errors, on: loop
+    ) { [unowned self] outcome in stageEnded(outcome) }
+    mark("stage")
+  }
+
+  private func stageEnded(_ outcome: StageRun.Outcome) {
+    guard let stage else { return }
+    self.stage = nil
+    stage.reap()
+    switch outcome {
+    case .failed(let failure):
+      if let leader = stage.leader { _ = try? leader.process.reap(wait: true) }
+      _ = finish(failure)
+    case .executed(let time):
+      mark("executed", at: time)
+      do {
+        try adopt(stage)
+      } catch {
+        _ = finish(Failure("supervise", name.description, "\(error)"))
+      }
+    }
+  }
+
+  /// Takes over what the stage handed out: the machine runs from here on.
+  private func adopt(_ stage: StageRun) throws {
+    guard let leader = stage.leader, let folder else { return }
+    self.leader = leader
+    state?.leader = leader.id
+    try saveState()
+    runSources.append(
+      try loop.addChild(pidfd: leader.process.descriptor.raw) { [unowned self] in leaderEnded() })
+    if let controller = stage.console { console = try ConsoleLog(controller, in: folder, on: loop) }
+    if let socket = stage.notifySocket {
+      let copy = try check(fcntl(socket.raw, F_DUPFD_CLOEXEC, 3), "keep", "the notify socket")
+      let notify = try NotifySocket(descriptor: copy, sender: leader.id)
+      self.notify = notify
+      // For as long as the machine lives: ten datagrams not fetched, and process 1 itself stands still.
+      runSources.append(
+        try loop.addIO(notify.descriptor, .readable) { [unowned self] _ in
+          for received in (try? notify.receive()) ?? [] { take(received.message) }
+        })
+    }
+    enter(.booting)
+  }
+}
+
+extension TreeOwnership {
+  init(_ shift: MachineRecord.Shift) {
+    self =
+      switch shift {
+      case .none: .unshifted
+      case .begun: .between
+      case .done: .shifted
+      }
+  }
+}

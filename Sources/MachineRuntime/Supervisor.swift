@@ -1,0 +1,98 @@
+import CLinux
+import Glibc
+import Linux
+import Logging
+import MachinePlan
+import MachineSpec
+import MachineStore
+import StageProtocol
+import Systemd
+import Varlink
+
+/// One machine's supervisor: owns its leader, console, notify socket, guest bus and control socket. Everything happens
+/// on the one thread that runs the event loop.
+public final class Supervisor {
+  let name: MachineName
+  let store: MachineStore
+  let programs: Programs
+  let loop: EventLoop
+  let log: Logger
+
+  var phase = Phase.idle
+  var lock: MachineLock?
+  var record: MachineRecord?
+  var spec = Spec()
+  var plan: MachinePlan?
+  var folder: Descriptor?
+  var state: MachineState?
+  var host: HostPreparation?
+  /// Takes back everything on the host, last step first.
+  let undo = UndoStack()
+
+  var stage: StageRun?
+  var leader: (process: Pidfd, id: Int32)?
+  var console: ConsoleLog?
+  var notify: NotifySocket?
+  /// What belongs to this run of the machine and ends with it.
+  var runSources: [EventLoop.Source] = []
+  var guest: GuestConnection?
+  var deadline: EventLoop.Source?
+  var control: ControlServer?
+  var observers: [Observer] = []
+
+  /// Moments of the monotonic clock in microseconds: for the operator who asks where the time goes.
+  var moments: [(name: String, at: UInt64)] = []
+  /// The last word of process 1 about itself.
+  var statusText = ""
+  /// How many units came up, for the progress of a boot.
+  var activeUnits = 0
+
+  /// Makes the supervisor of a machine that is not running.
+  ///
+  /// - Parameters:
+  ///   - name: the machine.
+  ///   - places: where things are on disk.
+  ///   - connection: an open connection of whoever started this program, to be served like one to the control socket.
+  ///   - log: where to tell what happens.
+  /// - Throws: `Failure` when this program's siblings cannot be found.
+  public init(name: MachineName, places: Places, connection: Int32?, log: Logger) throws {
+    self.name = name
+    self.log = log
+    store = MachineStore(places)
+    programs = try Programs()
+    loop = try EventLoop()
+    let control = ControlServer(service: controlService(), on: loop)
+    self.control = control
+    if let connection { try control.serve(connection) }
+  }
+
+  /// Runs until the machine has stopped and everybody who asked has an answer.
+  public func run() throws {
+    // A peer that goes away is an error of the write to it, not the end of the supervisor.
+    signal(SIGPIPE, SIG_IGN)
+    let stopSignals = [SIGTERM, SIGINT, SIGHUP]
+    let sources = try stopSignals.map { number in
+      try loop.addSignal(number) { [unowned self] _ in stop(.poweroff) }
+    }
+    _ = try loop.run()
+    _ = sources
+  }
+
+  func mark(_ moment: String, at time: UInt64 = clinux_monotonic_microseconds()) {
+    moments.append((moment, time))
+  }
+
+  /// Changes the phase and answers those who waited for it.
+  func enter(_ next: Phase) {
+    phase = next
+    mark(next.name)
+    log.info("\(name): \(next.name)")
+    tellObservers()
+  }
+
+  /// The folder of the running machine, for what lies in it.
+  func runtimeFolder() throws(Failure) -> Descriptor {
+    guard let folder else { throw Failure("use", name.description, "it is not running") }
+    return folder
+  }
+}
