@@ -34,10 +34,10 @@ struct SpecParser {
     let before = log.all.count
     for finding in file.diagnostics { log.add(finding) }
     for header in file.headers where SpecTable.keys[header.name] == nil && !header.name.hasPrefix("X-") {
-      let hint = nearest(to: header.name, among: SpecTable.sections.map(\.name)).map { "; did you mean [\($0)]?" }
+      if log.isFull(.warning) { break }
       log.add(
         .warning, Origin(file: file.name, line: header.line),
-        "unknown section [\(escaped(header.name.utf8))], ignored\(hint ?? "")")
+        "unknown section [\(escaped(header.name.utf8))], ignored" + Self.hint(header.name))
     }
     for assignment in file.assignments { apply(assignment) }
     log.sort(from: before)
@@ -65,9 +65,13 @@ struct SpecParser {
   }
 
   private mutating func apply(_ assignment: UnitFile.Assignment) {
-    guard let keys = SpecTable.keys[assignment.section], !assignment.key.hasPrefix("X-") else { return }
+    // With that many errors nothing can be used any more, and reading on would only take time.
+    guard !log.isFull(.error), let keys = SpecTable.keys[assignment.section], !assignment.key.hasPrefix("X-") else {
+      return
+    }
     let shown = escaped(assignment.key.utf8)
     guard let key = keys[assignment.key] else {
+      if log.isFull(.warning) { return }
       let hint = Self.hint(assignment.section, assignment.key)
       return log.add(.warning, assignment.origin, "unknown key \(shown)= in [\(assignment.section)], ignored" + hint)
     }
@@ -87,6 +91,11 @@ struct SpecParser {
       let detail = isWhole ? error.reason : error.description
       log.add(.error, assignment.origin, "bad value \"\(value)\" for \(shown)=: \(detail)")
     }
+  }
+
+  /// What the writer of an unknown section may have meant.
+  private static func hint(_ section: String) -> String {
+    nearest(to: section, among: SpecTable.sections.map(\.name)).map { "; did you mean [\($0)]?" } ?? ""
   }
 
   /// What the writer of an unknown key may have meant.
