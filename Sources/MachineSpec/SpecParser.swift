@@ -47,7 +47,11 @@ struct SpecParser {
     let origin = Origin(file: Self.commandLine, line: place)
     guard let (left, value) = argument.cut(UInt8(ascii: "=")), !argument.utf8.contains(0),
       argument.utf8.count <= UnitFile.maximumLineLength
-    else { return log.add(.error, origin, "\"\(escaped(argument.utf8))\" is not [SECTION.]KEY=VALUE") }
+    else {
+      // Only the key is shown: the value may be a secret.
+      let shown = escaped(argument.utf8.prefix { $0 != UInt8(ascii: "=") })
+      return log.add(.error, origin, "\"\(shown)\" is not [SECTION.]KEY=VALUE, without NUL and below 128 KiB")
+    }
     let name = left.trimmed
     let (section, key) = name.cut(UInt8(ascii: ".")) ?? (SpecTable.home[name] ?? "", name)
     guard SpecTable.keys[section]?[key] != nil else {

@@ -49,7 +49,7 @@ private let seed = """
     let spec = Spec.parse(files: [Spec.File(name: "m", bytes: bytes)]).spec
     let text = spec.text
     let (again, diagnostics) = Spec.parse(files: [Spec.File(name: "m", bytes: Array(text.utf8))])
-    return again == spec && again.text == text && !diagnostics.contains { $0.message.contains("bad value") }
+    return again == spec && !diagnostics.contains { $0.message.contains("bad value") }
   }
 
   private func mutate(_ bytes: inout [UInt8], _ random: inout SeededGenerator) {

@@ -48,7 +48,7 @@ import Testing
     ("Machine.Bind=/a", "command line:1: unknown key \"Machine.Bind\""),
     ("MemoryMaxx=1", "command line:1: unknown key \"MemoryMaxx\"; did you mean MemoryMax=?"),
     ("Hostname", "command line:1: \"Hostname\" is not [SECTION.]KEY=VALUE"), ("", "command line:1: \"\" is not"),
-    ("Parameters=a\0b", "command line:1: \"Parameters=a\\x00b\" is not"), ("Boot=x", "command line:1: bad value \"x\""),
+    ("Parameters=a\0b", "command line:1: \"Parameters\" is not"), ("Boot=x", "command line:1: bad value \"x\""),
   ])
   func commandLineErrors(_ argument: String, _ start: String) {
     let found = Spec.parse(files: [], commandLine: [argument]).diagnostics
