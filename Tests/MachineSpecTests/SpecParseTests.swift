@@ -36,6 +36,11 @@ import Testing
     #expect(found.first?.contains("secret") == false)
   }
 
+  @Test func nothingIsSuggestedForWordsFarFromAny() {
+    #expect(findings("[Machine]\nZzz=a") == ["m:2: warning: unknown key Zzz= in [Machine], ignored"])
+    #expect(findings("[Zzz]") == ["m:1: warning: unknown section [Zzz], ignored"])
+  }
+
   @Test func extensionsOfOthersAreSilent() { #expect(findings("[X-Other]\na=b\n[Machine]\nX-Note=1").isEmpty) }
 
   @Test func allFindingsInTheOrderOfTheText() {
