@@ -49,6 +49,9 @@ struct DiagnosticLog {
   private(set) var all: [Diagnostic] = []
   private var counts: [Diagnostic.Severity: Int] = [:]
 
+  /// Whether no more findings of a kind are taken.
+  func isFull(_ severity: Diagnostic.Severity) -> Bool { counts[severity, default: 0] > Self.limit }
+
   mutating func add(_ severity: Diagnostic.Severity, _ origin: Origin, _ message: String) {
     add(Diagnostic(severity, file: origin.file, line: origin.line, message))
   }

@@ -44,7 +44,7 @@ public struct PublishedPort: SpecValue, Hashable {
   private static let rule =
     "write [tcp|udp:][BIND:]HOST:GUEST[:NAME.socket], an IPv6 bind address in [], ranges FIRST-LAST of equal length"
 
-  /// Takes `[tcp|udp:][BIND:]HOST[:GUEST][:NAME.socket]`; without a guest port it is the host's.
+  /// Takes `[tcp|udp:][BIND:]HOST:GUEST[:NAME.socket]`; `HOST` alone, without `BIND`, is the same port on both sides.
   ///
   /// - Parameter text: the ports.
   /// - Throws: `SpecError` that says what is allowed.
@@ -77,7 +77,9 @@ public struct PublishedPort: SpecValue, Hashable {
       guard case .v4 = bind else { throw wrong }
       parts.removeFirst()
     }
-    guard (1...2).contains(parts.count), let first = parts.first, let last = parts.last else { throw wrong }
+    // A bind address with one port would read as a port of the host on its own: both are written out then.
+    guard parts.count == 2 || parts.count == 1 && bind == nil, let first = parts.first, let last = parts.last
+    else { throw wrong }
     self.transport = transport
     self.bind = bind
     host = try PortRange(first)

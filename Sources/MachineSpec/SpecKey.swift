@@ -3,6 +3,9 @@ struct SpecKey: Sendable {
   /// The most values that one key may list, so that no file makes the checks slow.
   static let maximumListLength = 4096
 
+  /// What holds where nothing is set.
+  private static let defaults = Spec()
+
   let name: String
   /// Parses a value that is not empty and stores it. Returns how many values it added to a list.
   let assign: @Sendable (inout Spec, String) throws(SpecError) -> Int
@@ -30,8 +33,8 @@ struct SpecKey: Sendable {
         spec[keyPath: path] = try parse(text)
         return 0
       },
-      reset: { $0[keyPath: path] = Spec()[keyPath: path] },
-      render: { $0[keyPath: path] == Spec()[keyPath: path] ? [] : [print($0[keyPath: path])] })
+      reset: { $0[keyPath: path] = defaults[keyPath: path] },
+      render: { $0[keyPath: path] == defaults[keyPath: path] ? [] : [print($0[keyPath: path])] })
   }
 
   /// A key with yes or no.

@@ -34,10 +34,10 @@ struct SpecParser {
     let before = log.all.count
     for finding in file.diagnostics { log.add(finding) }
     for header in file.headers where SpecTable.keys[header.name] == nil && !header.name.hasPrefix("X-") {
-      let hint = nearest(to: header.name, among: SpecTable.sections.map(\.name)).map { "; did you mean [\($0)]?" }
+      if log.isFull(.warning) { break }
       log.add(
         .warning, Origin(file: file.name, line: header.line),
-        "unknown section [\(escaped(header.name.utf8))], ignored\(hint ?? "")")
+        "unknown section [\(escaped(header.name.utf8))], ignored" + Self.hint(header.name))
     }
     for assignment in file.assignments { apply(assignment) }
     log.sort(from: before)
@@ -47,7 +47,11 @@ struct SpecParser {
     let origin = Origin(file: Self.commandLine, line: place)
     guard let (left, value) = argument.cut(UInt8(ascii: "=")), !argument.utf8.contains(0),
       argument.utf8.count <= UnitFile.maximumLineLength
-    else { return log.add(.error, origin, "\"\(escaped(argument.utf8))\" is not [SECTION.]KEY=VALUE") }
+    else {
+      // Only the key is shown: the value may be a secret.
+      let shown = escaped(argument.utf8.prefix { $0 != UInt8(ascii: "=") })
+      return log.add(.error, origin, "\"\(shown)\" is not [SECTION.]KEY=VALUE, without NUL and below 128 KiB")
+    }
     let name = left.trimmed
     let (section, key) = name.cut(UInt8(ascii: ".")) ?? (SpecTable.home[name] ?? "", name)
     guard SpecTable.keys[section]?[key] != nil else {
@@ -65,9 +69,13 @@ struct SpecParser {
   }
 
   private mutating func apply(_ assignment: UnitFile.Assignment) {
-    guard let keys = SpecTable.keys[assignment.section], !assignment.key.hasPrefix("X-") else { return }
+    // With that many errors nothing can be used any more, and reading on would only take time.
+    guard !log.isFull(.error), let keys = SpecTable.keys[assignment.section], !assignment.key.hasPrefix("X-") else {
+      return
+    }
     let shown = escaped(assignment.key.utf8)
     guard let key = keys[assignment.key] else {
+      if log.isFull(.warning) { return }
       let hint = Self.hint(assignment.section, assignment.key)
       return log.add(.warning, assignment.origin, "unknown key \(shown)= in [\(assignment.section)], ignored" + hint)
     }
@@ -87,6 +95,11 @@ struct SpecParser {
       let detail = isWhole ? error.reason : error.description
       log.add(.error, assignment.origin, "bad value \"\(value)\" for \(shown)=: \(detail)")
     }
+  }
+
+  /// What the writer of an unknown section may have meant.
+  private static func hint(_ section: String) -> String {
+    nearest(to: section, among: SpecTable.sections.map(\.name)).map { "; did you mean [\($0)]?" } ?? ""
   }
 
   /// What the writer of an unknown key may have meant.

@@ -90,14 +90,16 @@ public struct UnitFile: Sendable {
     guard bytes.count <= Self.maximumLineLength else {
       return fail(line, "the line has \(bytes.count) bytes, allowed are \(Self.maximumLineLength)")
     }
+    // Only the key is shown of an assignment: the value may be a secret.
+    let shown = escaped(bytes.prefix { $0 != UInt8(ascii: "=") })
     guard !bytes.contains(0), let text = String(validating: bytes, as: UTF8.self) else {
-      return fail(line, "\"\(escaped(bytes))\" has a NUL byte or is not UTF-8")
+      return fail(line, "the line of \"\(shown)\" has a NUL byte or is not UTF-8")
     }
     if first == UInt8(ascii: "[") {
       readHeader(text, line: line)
     } else if let (key, value) = text.cut(UInt8(ascii: "=")), !key.trimmed.isEmpty {
       if isSkipping { return }
-      guard let section else { return fail(line, "\"\(escaped(bytes))\" stands before any [Section]") }
+      guard let section else { return fail(line, "\"\(shown)=\" stands before any [Section]") }
       assignments.append(
         Assignment(section: section, key: key.trimmed, value: value.trimmed, file: name, line: line))
     } else {
