@@ -74,7 +74,8 @@ int clinux_openat(int directory, const char *name, int flags, unsigned mode) {
 
 int clinux_openat2(int directory, const char *path, int flags, unsigned mode, uint64_t resolve) {
   struct open_how how = {
-      .flags = (uint64_t)(unsigned)(flags | O_CLOEXEC | O_NOCTTY),
+      /* Stricter than openat: what O_PATH does not know is an error beside it. */
+      .flags = (uint64_t)(unsigned)(flags | O_CLOEXEC | ((flags & O_PATH) ? 0 : O_NOCTTY)),
       .mode = (flags & (O_CREAT | __O_TMPFILE)) ? mode : 0,
       .resolve = resolve,
   };

@@ -110,16 +110,15 @@ public struct TreeCopy {
     if opened == -2 || opened == -20 || opened == -40 { return nil }
     let source = OwnedDescriptor(try Calls.check(opened, "open", from.path(of: name)))
     let stat = try Calls.stat(source.raw, Calls.itself, path: from.path(of: name))
-    let path = from.path(of: name)
-    try Calls.check(clinux_mkdirat(to.current, name, 0o700), "make the copy of", path)
-    let target = try Calls.open(to.current, name, CLINUX_O_DIRECTORY, path: path)
+    try Calls.check(clinux_mkdirat(to.current, name, 0o700), "make the copy of", from.path(of: name))
+    let target = try Calls.open(to.current, name, CLINUX_O_DIRECTORY, path: from.path(of: name))
     try countEntry()
     if stat.mount != mount && !crossesMounts {
       summary.skippedMounts += 1
-      try copyMetadata(source.raw, target.raw, stat, path: path)
+      try copyMetadata(source.raw, target.raw, stat, path: from.path(of: name))
       return nil
     }
-    let identity = try Calls.stat(target.raw, Calls.itself, path: path).identity
+    let identity = try Calls.stat(target.raw, Calls.itself, path: from.path(of: name)).identity
     from.push(source, identity: stat.identity, name: name)
     to.push(target, identity: identity, name: name)
     return Level(pending: try copyFiles(reader, from, to), stat: stat)
