@@ -1,0 +1,2 @@
+import CLinux
+// x
