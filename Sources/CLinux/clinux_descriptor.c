@@ -36,7 +36,7 @@ const uint64_t clinux_cgroup2_magic = CGROUP2_SUPER_MAGIC;
 #define MFD_NOEXEC_SEAL 0x0008U
 #endif
 
-int clinux_openat2(int directory, const char *path, int flags, unsigned mode, uint64_t resolve) {
+int clinux_open_beneath(int directory, const char *path, int flags, unsigned mode, uint64_t resolve) {
   struct open_how how = {.flags = (uint64_t)(flags | O_CLOEXEC), .mode = mode, .resolve = resolve};
   long result;
   /* EAGAIN: a rename raced with a lookup that must stay beneath; the kernel asks to try again. */
@@ -66,7 +66,7 @@ int clinux_rename_noreplace(int from_directory, const char *from, int to_directo
   return renameat2(from_directory, from, to_directory, to, RENAME_NOREPLACE);
 }
 
-int clinux_lock(int descriptor, bool exclusive, bool wait) {
+int clinux_flock(int descriptor, bool exclusive, bool wait) {
   int result;
   do {
     result = flock(descriptor, (exclusive ? LOCK_EX : LOCK_SH) | (wait ? 0 : LOCK_NB));

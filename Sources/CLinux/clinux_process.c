@@ -75,7 +75,7 @@ uint64_t clinux_monotonic_microseconds(void) {
   return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
-uint64_t clinux_realtime_seconds(void) { return (uint64_t)time(NULL); }
+uint64_t clinux_unix_seconds(void) { return (uint64_t)time(NULL); }
 
 int clinux_join_session_keyring(void) {
   long result = syscall(SYS_keyctl, 1 /* KEYCTL_JOIN_SESSION_KEYRING */, NULL);

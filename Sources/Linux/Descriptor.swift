@@ -119,7 +119,7 @@ extension Descriptor {
   ) throws(Failure) -> Descriptor {
     let relative = lookup == .beneath ? Self.relative(path) : path
     return Descriptor(
-      adopting: try check(clinux_openat2(raw, relative, flags.rawValue, mode, lookup.resolve), "open", path))
+      adopting: try check(clinux_open_beneath(raw, relative, flags.rawValue, mode, lookup.resolve), "open", path))
   }
 
   /// The path without leading slashes, `.` for the directory itself: `RESOLVE_BENEATH` refuses absolute paths.

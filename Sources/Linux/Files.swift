@@ -97,7 +97,7 @@ extension Descriptor {
   /// The names in this directory, without `.` and `..`, in no order.
   public func names() throws(Failure) -> [String] {
     // A descriptor of its own: reading a directory moves the position that duplicates share.
-    let copy = clinux_openat2(raw, ".", O_RDONLY | clinux_o_directory, 0, 0)
+    let copy = clinux_open_beneath(raw, ".", O_RDONLY | clinux_o_directory, 0, 0)
     try check(copy, "list a folder")
     guard let stream = fdopendir(copy) else {
       let number = Glibc.errno
@@ -122,8 +122,22 @@ extension Descriptor {
   ///   - wait: whether to wait for it.
   /// - Returns: false when somebody else holds it.
   public func lock(exclusive: Bool = true, wait: Bool = false) throws(Failure) -> Bool {
-    if clinux_lock(raw, exclusive, wait) == 0 { return true }
+    if clinux_flock(raw, exclusive, wait) == 0 { return true }
     if Glibc.errno == EWOULDBLOCK { return false }
     throw Failure("lock a file", errno: Errno(rawValue: Glibc.errno))
+  }
+}
+
+extension Descriptor {
+  /// Where a symbolic link in this directory points to; nil when there is none of that name. The corresponding C
+  /// function is `readlinkat`.
+  public func linkTarget(_ name: String) -> String? {
+    let capacity = 4096
+    let target = [CChar](unsafeUninitializedCapacity: capacity) { buffer, count in
+      guard let base = buffer.baseAddress else { return }
+      count = max(0, readlinkat(raw, name, base, capacity))
+    }
+    if target.isEmpty { return nil }
+    return String(decoding: target.map { UInt8(bitPattern: $0) }, as: UTF8.self)
   }
 }

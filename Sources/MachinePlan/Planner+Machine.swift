@@ -68,9 +68,9 @@ extension Planner {
     let folder = "/run/host/credentials"
     operations.append(
       .memory(folder, kind: .ramfs, mode: 0o500, options: [], attributes: [.noSetID, .noDevices, .noExecute]))
-    // The spec's own come last: a value written down wins over one loaded under the same name.
+    // As in systemd a value written down is the fallback for one loaded under the same name, so it comes first.
     let set = spec.exec.setCredentials.map { ($0.name.description, $0.value) }
-    for (name, value) in machine.loadedCredentials.map({ ($0.name, $0.value) }) + set {
+    for (name, value) in set + machine.loadedCredentials.map({ ($0.name, $0.value) }) {
       operations.append(.file("\(folder)/\(name)", mode: 0o400, contents: value))
     }
     operations.append(.sealMount(folder))

@@ -71,7 +71,7 @@ final class ControlServer {
   private func send(_ client: Client) {
     while !client.connection.output.isEmpty {
       let count = client.connection.output.withUnsafeBytes {
-        Glibc.send(client.socket.raw, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL.rawValue))
+        Glibc.send(client.socket.raw, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL))
       }
       if count < 0 {
         if errno != EAGAIN { client.connection.hangUp() }

@@ -39,15 +39,11 @@ extension HostFacts {
   }
 
   private static func timezone() -> String? {
-    var buffer = [UInt8](repeating: 0, count: 256)
-    let length = buffer.withUnsafeMutableBytes { bytes in
-      readlink("/etc/localtime", bytes.baseAddress?.assumingMemoryBound(to: CChar.self), 256)
-    }
-    guard length > 0 else { return nil }
-    let target = String(decoding: buffer.prefix(length), as: UTF8.self)
+    guard let target = Descriptor.currentDirectory.linkTarget("/etc/localtime") else { return nil }
     let parts = target.split(separator: "/")
-    guard let start = parts.firstIndex(of: "zoneinfo"), start + 1 < parts.endIndex, !parts.contains("..") || start > 0
-    else { return nil }
+    guard let start = parts.firstIndex(of: "zoneinfo"), start + 1 < parts.endIndex else {
+      return nil
+    }
     let zone = parts[(start + 1)...]
     return zone.contains("..") ? nil : zone.joined(separator: "/")
   }

@@ -79,7 +79,7 @@ final class Joiner {
     guard let output else { return }
     var buffer = [UInt8](repeating: 0, count: 4096)
     while text.count < limit {
-      let count = recv(output.raw, &buffer, min(buffer.count, limit - text.count), Int32(MSG_DONTWAIT.rawValue))
+      let count = recv(output.raw, &buffer, min(buffer.count, limit - text.count), Int32(MSG_DONTWAIT))
       guard count > 0 else { break }
       text += buffer[..<count]
     }

@@ -17,7 +17,7 @@ struct MountTable {
       throw Failure("read", "/proc/self/mountinfo", "libmount could not parse it")
     }
     defer { mnt_unref_table(table) }
-    guard let iterator = mnt_new_iter(MNT_ITER_FORWARD) else { throw Failure("read", "the mounts", "no memory") }
+    guard let iterator = mnt_new_iter(Int32(MNT_ITER_FORWARD)) else { throw Failure("read", "the mounts", "no memory") }
     defer { mnt_free_iter(iterator) }
     var result: [Mount] = []
     var entry: OpaquePointer?

@@ -44,7 +44,7 @@ extension Supervisor {
     let folder = try store.makeRuntimeFolder(of: name)
     self.folder = folder
     state = MachineState(
-      bootID: try currentBootID(), supervisor: getpid(), started: clinux_realtime_seconds())
+      bootID: try currentBootID(), supervisor: getpid(), started: clinux_unix_seconds())
     try saveState()
     try control?.listen(in: folder)
 
@@ -95,8 +95,12 @@ extension Supervisor {
       root: root)
     for credential in spec.exec.loadCredentials {
       let path = credential.path.description
-      let value = try Descriptor.open(path, [.read, .nonBlocking]).readAll(limit: 1 << 20, subject: path)
-      machine.loadedCredentials.append((credential.name.description, value))
+      do {
+        let value = try Descriptor.open(path, [.read, .nonBlocking]).readAll(limit: 1 << 20, subject: path)
+        machine.loadedCredentials.append((credential.name.description, value))
+      } catch {
+        guard spec.exec.setCredentials.contains(where: { $0.name == credential.name }) else { throw error }
+      }
     }
     do {
       return try MachinePlan(spec: spec, host: try .probe(for: holder), machine: machine)

@@ -19,7 +19,7 @@ extension MachineStore {
     let from = try open(source)
     return try make(name) { (draft, range) throws(Failure) in
       var record = MachineRecord(
-        name: name, uuid: try .random(), range: range, root: original.root, created: clinux_realtime_seconds())
+        name: name, uuid: try .random(), range: range, root: original.root, created: clinux_unix_seconds())
       switch original.root {
       case .layers(let image, let folders):
         guard let base = folders.first else { throw Failure("clone", source.description, "it has no layer") }

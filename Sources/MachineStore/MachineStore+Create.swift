@@ -29,8 +29,8 @@ extension MachineStore {
   ) throws(Failure) -> MachineRecord {
     try make(name) { (draft, range) throws(Failure) in
       var record = MachineRecord(
-        name: name, uuid: try spec.machine.uuid ?? .random(), range: range, root: .inPlace(""),
-        created: clinux_realtime_seconds())
+        name: name, uuid: try uuid(spec), range: range, root: .inPlace(""),
+        created: clinux_unix_seconds())
       record.isEphemeral = isEphemeral
       switch source {
       case .image(let image):
@@ -41,6 +41,11 @@ extension MachineStore {
       if let specText { record.ownsSpec = try writeSpec(specText, of: name) }
       return record
     }
+  }
+
+  private func uuid(_ spec: Spec) throws(Failure) -> MachineUUID {
+    if let uuid = spec.machine.uuid { return uuid }
+    return try .random()
   }
 
   /// Makes a machine's folder under a name that is not a machine's, lets it be filled, and gives it its name last: a

@@ -54,13 +54,7 @@ struct UIDRanges {
     if owner(of: "\(range.base)") == name.description { _ = unlinkat(folder.raw, "\(range.base)", 0) }
   }
 
-  private func owner(of entry: String) -> String? {
-    var buffer = [UInt8](repeating: 0, count: 256)
-    let length = buffer.withUnsafeMutableBytes { bytes in
-      readlinkat(folder.raw, entry, bytes.baseAddress?.assumingMemoryBound(to: CChar.self), 256)
-    }
-    return length > 0 ? String(decoding: buffer.prefix(length), as: UTF8.self) : nil
-  }
+  private func owner(of entry: String) -> String? { folder.linkTarget(entry) }
 
   /// FNV-1a: the same on every run, unlike Swift's own hashes.
   private static func hash(_ text: String) -> UInt32 {

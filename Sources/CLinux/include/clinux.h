@@ -6,7 +6,9 @@
 #pragma once
 #include "clinux_descriptor.h"
 #include "clinux_mount.h"
+#include "clinux_files.h"
 #include "clinux_namespace.h"
+#include "clinux_notify.h"
 #include "clinux_process.h"
 #include "clinux_socket.h"
 #include "clinux_spawn.h"

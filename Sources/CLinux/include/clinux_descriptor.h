@@ -19,7 +19,7 @@ extern const uint64_t clinux_resolve_no_magiclinks;
 extern const uint64_t clinux_resolve_no_symlinks;
 
 /* openat2(2): opens path as seen from directory, under the given restrictions on the way. */
-int clinux_openat2(int directory, const char *path, int flags, unsigned mode, uint64_t resolve);
+int clinux_open_beneath(int directory, const char *path, int flags, unsigned mode, uint64_t resolve);
 
 /* close_range(2): closes every descriptor from first on, or marks them close-on-exec. */
 int clinux_close_range(unsigned first, bool only_mark_cloexec);
@@ -34,7 +34,7 @@ int clinux_memfd_seal(int descriptor);
 int clinux_rename_noreplace(int from_directory, const char *from, int to_directory, const char *to);
 
 /* flock(2), exclusive or shared, without waiting unless asked to. */
-int clinux_lock(int descriptor, bool exclusive, bool wait);
+int clinux_flock(int descriptor, bool exclusive, bool wait);
 
 struct clinux_status {
   unsigned mode;

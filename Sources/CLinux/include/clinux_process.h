@@ -41,7 +41,7 @@ void clinux_reset_signals(void);
 
 int clinux_execute(const char *path, const char *const *arguments, const char *const *environment);
 uint64_t clinux_monotonic_microseconds(void);
-uint64_t clinux_realtime_seconds(void);
+uint64_t clinux_unix_seconds(void);
 
 /* keyctl(KEYCTL_JOIN_SESSION_KEYRING): an anonymous session keyring; 0 also on a kernel without keyrings. */
 int clinux_join_session_keyring(void);
