@@ -33,6 +33,8 @@ public struct Failure: Error, Sendable, CustomStringConvertible {
   public var advice: String?
   /// The kernel's error number, where the kernel refused.
   public var errno: Errno?
+  /// Whether `operation` is the whole line already.
+  var isWhole = false
 
   /// Describes a failure that the kernel did not cause.
   public init(
@@ -60,6 +62,7 @@ public struct Failure: Error, Sendable, CustomStringConvertible {
 
   /// The line to print, without an end of line.
   public var description: String {
+    if isWhole { return printable(operation, limit: 8192) }
     var line = "cannot \(operation)"
     if let subject { line += " '\(printable(subject))'" }
     line += ": \(printable(reason))"
@@ -100,4 +103,12 @@ public func printable(_ text: some StringProtocol, limit: Int = 1024) -> String 
     }
   }
   return result
+}
+
+extension Failure {
+  /// A failure that another program of ours has put into words already.
+  public init(line: String, kind: Kind) {
+    self.init(line, nil, "", kind: kind)
+    isWhole = true
+  }
 }

@@ -1,0 +1,180 @@
+import CLinux
+import Glibc
+import Linux
+import MachineSpec
+import MachineStore
+import Varlink
+
+/// What a running machine's supervisor is asked.
+extension MachineManager {
+  /// What is told on the way to a goal.
+  public struct Progress: Sendable {
+    /// The state: `starting`, `booting`, `stopping` …
+    public var state: String
+    /// The unit that came up last.
+    public var unit: String?
+    /// How many units came up.
+    public var units: Int
+    /// What the machine's systemd says about itself.
+    public var status: String
+    /// Warnings of the plan.
+    public var warnings: [String]
+
+    init?(_ parameters: JSON) {
+      let progress = parameters["progress"]
+      warnings = parameters["warnings"]?.arrayValue?.compactMap(\.stringValue) ?? []
+      if progress == nil || progress == .null, warnings.isEmpty { return nil }
+      state = progress?["state"]?.stringValue ?? ""
+      unit = progress?["unit"]?.stringValue
+      units = progress?["units"]?.intValue.flatMap { Int(exactly: $0) } ?? 0
+      status = progress?["status"]?.stringValue ?? ""
+    }
+  }
+
+  /// Connects to the supervisor of a machine.
+  ///
+  /// - Returns: nil when the machine is stopped.
+  /// - Throws: `Failure` when there is no such machine.
+  public func connect(_ name: MachineName) throws(Failure) -> VarlinkClient? {
+    guard store.exists(name) else { throw Failure.noSuchMachine(name) }
+    guard try store.isRunning(name) else { return nil }
+    do {
+      let folder = try Descriptor.open(store.runtimeFolder(of: name), [.directory, .noFollow])
+      return try client(folder.connectSocket("control"))
+    } catch {
+      // It went away, or has not come far enough, between the two looks.
+      switch error.errno {
+      case .noSuchFileOrDirectory, .connectionRefused:
+        if try store.isRunning(name) {
+          throw Failure("ask the supervisor of", name.description, "it is starting or stopping just now")
+        }
+        return nil
+      default: throw error
+      }
+    }
+  }
+
+  private func client(_ socket: Descriptor) throws(Failure) -> VarlinkClient {
+    VarlinkClient(descriptor: try check(fcntl(socket.raw, F_DUPFD_CLOEXEC, 3), "keep", "the connection"))
+  }
+
+  /// Connects, or says that the machine is not running.
+  func connectRunning(_ name: MachineName, to purpose: String) throws(Failure) -> VarlinkClient {
+    guard let client = try connect(name) else {
+      throw Failure(purpose, name.description, "it is not running", advice: "hengectl start \(name)")
+    }
+    return client
+  }
+
+  /// Starts a stopped machine.
+  ///
+  /// - Parameters:
+  ///   - name: the machine.
+  ///   - overrides: assignments that count more than its spec, for this start.
+  ///   - goal: `executed` or `running`.
+  ///   - timeout: in milliseconds; nil waits as long as it takes.
+  ///   - progress: told what happens meanwhile.
+  /// - Returns: the state at the goal.
+  /// - Throws: `Failure`; nothing is left of the start then, unless the time was over.
+  public func start(
+    _ name: MachineName, overrides: [String] = [], goal: String = "running", timeout: Int? = nil,
+    progress: (Progress) -> Void = { _ in }
+  ) throws(Failure) -> JSON {
+    guard store.exists(name) else { throw Failure.noSuchMachine(name) }
+    let pair = try SocketPair(packets: false)
+    var request = ProcessRequest(
+      .path(try programs.path(of: "henge-supervisor")), arguments: ["henge-supervisor", name.description],
+      environment: store.places.environment + ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"],
+      descriptors: [nil, nil, nil, pair.second])
+    request.newSession = true
+    _ = try request.start()
+    return try ask(
+      try client(pair.first), "Start", ["overrides": JSON(overrides), "goal": .string(goal)], name: name,
+      timeout: timeout, progress: progress)
+  }
+
+  /// Asks for something that takes its time, and waits for it.
+  ///
+  /// - Parameters:
+  ///   - name: the machine.
+  ///   - method: `PowerOff`, `Reboot`, `Terminate` or `Wait`.
+  ///   - parameters: what the method takes.
+  ///   - purpose: what it is called in an error.
+  ///   - timeout: in milliseconds.
+  ///   - progress: told what happens meanwhile.
+  public func ask(
+    _ name: MachineName, _ method: String, _ parameters: JSON = [:], to purpose: String, timeout: Int? = nil,
+    progress: (Progress) -> Void = { _ in }
+  ) throws(Failure) -> JSON {
+    try ask(
+      try connectRunning(name, to: purpose), method, parameters, name: name, timeout: timeout, progress: progress)
+  }
+
+  /// The units of a running machine.
+  public func units(of name: MachineName) throws(Failure) -> [JSON] {
+    let reply = try call(name, "ListUnits", [:], to: "list the units of")
+    return reply["units"]?.arrayValue ?? []
+  }
+
+  /// Sends a signal to the leader (`leader`) or to every process (`all`) of a running machine.
+  public func kill(_ name: MachineName, whom: String, signal: Int32) throws(Failure) {
+    _ = try call(name, "Kill", ["whom": .string(whom), "signal": JSON(signal)], to: "signal")
+  }
+
+  private func call(
+    _ name: MachineName, _ method: String, _ parameters: JSON, to purpose: String
+  ) throws(Failure) -> JSON {
+    let client = try connectRunning(name, to: purpose)
+    do {
+      return try client.call("io.henge.Machine.\(method)", parameters, timeout: 30000)
+    } catch {
+      throw explained(error, name)
+    }
+  }
+
+  private func ask(
+    _ client: VarlinkClient, _ method: String, _ parameters: JSON, name: MachineName, timeout: Int?,
+    progress: (Progress) -> Void
+  ) throws(Failure) -> JSON {
+    // The deadline is for the whole, and each reply brings the client back here.
+    let end = timeout.map { clinux_monotonic_microseconds() / 1000 + UInt64(max(0, $0)) }
+    var state: JSON?
+    do {
+      try client.callMore("io.henge.Machine.\(method)", parameters, timeout: timeout) { reply in
+        if let step = Progress(reply) { progress(step) }
+        if let found = reply["state"], found != .null { state = found }
+        if let end, state == nil, clinux_monotonic_microseconds() / 1000 >= end {
+          throw VarlinkFailure.timedOut(method: method)
+        }
+        return true
+      }
+    } catch {
+      throw explained(error, name)
+    }
+    guard let state else {
+      throw Failure("wait for", name.description, "its supervisor gave no answer")
+    }
+    return state
+  }
+
+  private func explained(_ error: any Error, _ name: MachineName) -> Failure {
+    switch error {
+    case let error as VarlinkError:
+      guard error.name == "io.henge.Machine.Failed", let line = error.parameters["message"]?.stringValue else {
+        return Failure("ask the supervisor of", name.description, error.description)
+      }
+      let code = error.parameters["code"]?.intValue.flatMap { Int32(exactly: $0) }
+      return Failure(line: line, kind: code.flatMap(Failure.Kind.init) ?? .failed)
+    case VarlinkFailure.timedOut:
+      return Failure(
+        "wait for", name.description, "the time was over", advice: "'hengectl status \(name)' shows how far it is",
+        kind: .timedOut)
+    case VarlinkFailure.hangUp:
+      // What it left is cleared away now and not by whoever comes next.
+      _ = try? store.isRunning(name)
+      return Failure(
+        "wait for", name.description, "its supervisor ended unexpectedly", advice: "'hengectl start \(name)' starts it")
+    default: return Failure("ask the supervisor of", name.description, "\(error)")
+    }
+  }
+}
