@@ -54,4 +54,20 @@ enum ACLBytes {
     }
     return result
   }
+
+  /// The lines of a raw ACL, as an archive may carry it among its attributes.
+  static func decode(_ value: [UInt8]) throws(Problem) -> [TarEntry.ACLLine] {
+    guard value.count >= 4, value[..<4].elementsEqual([2, 0, 0, 0]), (value.count - 4) % 8 == 0 else {
+      throw .malformed
+    }
+    var lines: [TarEntry.ACLLine] = []
+    for offset in stride(from: 4, to: value.count, by: 8) {
+      let tag = UInt16(value[offset]) | UInt16(value[offset + 1]) << 8
+      guard [0x01, 0x02, 0x04, 0x08, 0x10, 0x20].contains(tag) else { throw .malformed }
+      let id = (0..<4).reduce(UInt32(0)) { $0 | UInt32(value[offset + 4 + $1]) << UInt32(8 * $1) }
+      lines.append(
+        TarEntry.ACLLine(tag: tag, permissions: UInt16(value[offset + 2]) & 7, id: Int64(id), name: []))
+    }
+    return lines
+  }
 }

@@ -36,8 +36,9 @@ final class TarUnpacker {
   }
 
   /// Makes an entry.
-  func unpack(_ entry: TarEntry, _ reader: TarReader) throws {
-    let fail = { (reason: String) in self.failure(entry.path, reason) }
+  func unpack(_ read: TarEntry, _ reader: TarReader) throws {
+    let fail = { (reason: String) in self.failure(read.path, reason) }
+    let entry = try takingRawACLs(read, fail)
     if summary.entries >= options.maximumEntries {
       throw fail("the archive has more than \(options.maximumEntries) entries")
     }
@@ -199,10 +200,29 @@ final class TarUnpacker {
     for (name, value) in entry.attributes { try setAttribute(file, name, value, fail) }
   }
 
+  /// ACLs that come as attributes (GNU tar with `--xattrs-include='*'`) are done as the others, folders' at the end.
+  private func takingRawACLs(_ entry: TarEntry, _ fail: (String) -> Failure) throws -> TarEntry {
+    if entry.attributes.isEmpty { return entry }
+    var entry = entry
+    for (name, lines) in [
+      (AttributeIDs.accessACL, \TarEntry.accessACL), (AttributeIDs.defaultACL, \TarEntry.defaultACL),
+    ] {
+      guard let index = entry.attributes.firstIndex(where: { $0.name.elementsEqual(name.utf8) }) else { continue }
+      let value = entry.attributes.remove(at: index).value
+      if !entry[keyPath: lines].isEmpty { continue }
+      do {
+        entry[keyPath: lines] = try ACLBytes.decode(value)
+      } catch {
+        throw fail("its attribute \(name) is malformed")
+      }
+    }
+    return entry
+  }
+
   private func setAttribute(_ file: Int32, _ name: [UInt8], _ value: [UInt8], _ fail: (String) -> Failure) throws {
     let text = String(decoding: name, as: UTF8.self)
     switch text {
-    case AttributeIDs.capability, AttributeIDs.accessACL: break
+    case AttributeIDs.capability: break
     case _ where text.hasPrefix("user."): break
     default:
       // Labels are the host's; trusted.overlay. would let an archive steer the overlay that it becomes a layer of.
