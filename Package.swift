@@ -46,10 +46,10 @@ let package = Package(
     .target(name: "MachinePlan", dependencies: ["MachineSpec", "StageProtocol"], swiftSettings: strict),
 
     // What is on disk.
-    .target(name: "Images", dependencies: ["Linux", "Varlink", system], swiftSettings: strict),
+    .target(name: "Images", dependencies: ["CLinux", "Linux", "Varlink", system], swiftSettings: strict),
     .target(name: "Archive", dependencies: ["CLibarchive", "Images", "Linux", system], swiftSettings: strict),
     .target(
-      name: "MachineStore", dependencies: ["Images", "Linux", "MachineSpec", "Varlink", system],
+      name: "MachineStore", dependencies: ["CLinux", "Images", "Linux", "MachineSpec", "Varlink", system],
       swiftSettings: strict),
 
     // Processes.
@@ -57,18 +57,21 @@ let package = Package(
     .target(
       name: "MachineRuntime",
       dependencies: [
-        "CLibmount", "Linux", "MachinePlan", "MachineSpec", "MachineStore", "Network", "StageProtocol", "Systemd",
+        "CLibmount", "CLinux", "Linux", "MachinePlan", "MachineSpec", "MachineStore", "Network", "StageProtocol",
+        "Systemd",
         "Varlink", logging, system,
       ], swiftSettings: strict),
     .target(
       name: "MachineManager",
-      dependencies: ["Images", "Linux", "MachineSpec", "MachineStore", "Varlink", logging, system],
+      dependencies: ["CLinux", "Images", "Linux", "MachineSpec", "MachineStore", "Varlink", system],
       swiftSettings: strict),
 
     // Programs: argument parsing and wiring only.
     .executableTarget(
       name: "hengectl",
-      dependencies: ["MachineManager", "Images", "Linux", "MachineSpec", "MachineStore", "Varlink", arguments, logging],
+      dependencies: [
+        "CLinux", "MachineManager", "Images", "Linux", "MachineSpec", "MachineStore", "Varlink", arguments,
+      ],
       swiftSettings: strict),
     .executableTarget(
       name: "henge-supervisor", dependencies: ["MachineRuntime", "MachineStore", "Linux", logging],

@@ -4,8 +4,12 @@ import MachineSpec
 import MachineStore
 
 extension MachineManager {
-  /// The images in the store.
-  public var images: ImageStore { ImageStore(state: store.places.state) }
+  /// Removes an image that no machine lies over.
+  public func removeImage(_ name: String) throws {
+    try store.images().remove(try Images.ImageName(name)) { image in
+      try users(of: image.description).first?.description
+    }
+  }
 
   /// The machines that need an image to start: those that lie over its layers.
   public func users(of image: String) throws(Failure) -> [MachineName] {

@@ -1,5 +1,6 @@
 import Glibc
 import Linux
+import MachineStore
 import Systemd
 
 /// The guest bus: a connection to the machine's own systemd, made from inside the machine and handed out.

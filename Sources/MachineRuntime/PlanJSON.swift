@@ -1,3 +1,4 @@
+import Linux
 import MachinePlan
 import StageProtocol
 import Varlink
@@ -11,6 +12,21 @@ extension Supervisor {
       "stage": JSON(plan.stage.operations.map(\.description)),
       "init": JSON(plan.stage.candidates), "arguments": JSON(plan.stage.arguments),
       "environment": JSON(plan.stage.environment),
+    ]
+  }
+}
+
+extension Supervisor {
+  /// What is known of this host.
+  ///
+  /// - Parameter folder: a folder on the file system that holds machines.
+  public static func probeJSON(folder: String) throws(Failure) -> JSON {
+    let facts = try HostFacts.probe(for: try Descriptor.open(folder, .directory))
+    return [
+      "kernel": .string(facts.kernelRelease), "privilege": .string(facts.privilege.rawValue),
+      "cgroupLayout": .string(facts.cgroup.layout.rawValue), "cgroupMount": .string(facts.cgroup.mount),
+      "cgroup": .string(facts.cgroup.own), "nsdelegate": .bool(facts.cgroup.delegatesToNamespaces),
+      "controllers": JSON(facts.cgroup.controllers), "mapsIDs": .bool(facts.canMapIDs),
     ]
   }
 }

@@ -7,7 +7,7 @@ public struct MachineSection: Equatable, Sendable {
   /// `Boot=`: whether PID 1 is the image's init; with `no` the first of the parameters is run instead. Default yes.
   public var boot: Bool = true
   /// `Parameters=`, also `BootArguments=`: arguments for PID 1, quoted words. Repeated keys add.
-  public var parameters: [Argument] = []
+  public var parameters: [InitArgument] = []
   /// `Environment=`: variables for PID 1, quoted words `NAME=VALUE`. Repeated keys add, a later `NAME` replaces.
   public var environment: [EnvironmentVariable] = []
   /// `Ephemeral=`: whether everything that the machine wrote is thrown away when it ends. Default no.
@@ -28,7 +28,7 @@ public struct MachineSection: Equatable, Sendable {
 }
 
 /// One argument of PID 1: any text without NUL, of at most 128 KiB less one byte (`MAX_ARG_STRLEN`).
-public struct Argument: SpecValue, Hashable, ExpressibleByStringLiteral {
+public struct InitArgument: SpecValue, Hashable, ExpressibleByStringLiteral {
   /// The text.
   public let description: String
 

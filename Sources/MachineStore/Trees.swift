@@ -22,8 +22,14 @@ extension MachineStore {
     }
   }
 
-  func layers(of image: ImageName) throws(Failure) -> [String] {
-    _ = try Descriptor.open(layer("layer-0", of: image.description), [.path, .directory, .noFollow])
-    return ["layer-0"]
+  /// The folders of an image's layers, the lowest first.
+  func layers(of image: MachineSpec.ImageName) throws(Failure) -> [String] {
+    try images().status(try Images.ImageName(image.description)).layers
+  }
+
+  /// The images of this store.
+  public func images() throws(Failure) -> ImageStore {
+    let state = try Descriptor.folder(places.state)
+    return try ImageStore(state: FileDescriptor(rawValue: state.raw), path: places.state)
   }
 }

@@ -49,6 +49,18 @@ struct UIDRanges {
       advice: "remove machines, or ranges from /etc/subuid and /etc/subgid", kind: .refused)
   }
 
+  /// How many ranges nobody has.
+  static func countFree(taken: Int, foreign: [UIDRange]) -> Int {
+    let slots = Int((last - first) / UIDRange.standardCount) + 1
+    var busy = Set<UInt32>()
+    for range in foreign where range.last >= first && range.base <= last {
+      let low = max(range.base, first) - first
+      let high = min(range.last, last) - first
+      for slot in low / UIDRange.standardCount...high / UIDRange.standardCount { busy.insert(slot) }
+    }
+    return max(0, slots - busy.count - taken)
+  }
+
   /// Gives a range back, if the machine still has it.
   func giveBack(_ range: UIDRange, of name: MachineName) {
     if owner(of: "\(range.base)") == name.description { _ = unlinkat(folder.raw, "\(range.base)", 0) }
@@ -108,5 +120,14 @@ enum ForeignIDs {
       }
     }
     return Array(result)
+  }
+}
+
+extension MachineStore {
+  /// How many uid ranges could still be given to machines; those of live machines count once.
+  public func countFreeRanges() throws(Failure) -> Int {
+    let taken = try names().compactMap { try? record(of: $0).range }
+    let foreign = ForeignIDs.ranges().filter { range in !taken.contains { $0.overlaps(range) } }
+    return UIDRanges.countFree(taken: taken.count, foreign: foreign)
   }
 }

@@ -1,6 +1,7 @@
 // One machine's supervisor; started by hengectl.
 //   henge-supervisor NAME            serves the connection that is open as descriptor 3, and starts when told to
 //   henge-supervisor --plan NAME …   prints the plan of a start as JSON
+//   henge-supervisor --probe FOLDER  prints what is known of this host as JSON
 
 import Glibc
 import Linux
@@ -15,6 +16,10 @@ do {
   var arguments = CommandLine.arguments.dropFirst()
   let wantsPlan = arguments.first == "--plan"
   if wantsPlan { arguments = arguments.dropFirst() }
+  if arguments.first == "--probe", arguments.count == 2, let folder = arguments.last {
+    print(try Supervisor.probeJSON(folder: folder).compact)
+    exit(0)
+  }
   guard let text = arguments.first else {
     throw Failure("run", "henge-supervisor", "it needs a machine's name", kind: .usage)
   }

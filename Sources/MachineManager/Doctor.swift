@@ -1,0 +1,149 @@
+import Glibc
+import Linux
+import MachineStore
+import Varlink
+
+/// What this host has, and what it lacks.
+extension MachineManager {
+  /// One thing that was looked at.
+  public struct Finding: Sendable {
+    /// What was looked at.
+    public var subject: String
+    /// What was found.
+    public var text: String
+    /// Whether it is as it should be.
+    public var isGood: Bool
+    /// Whether no machine can do without it.
+    public var isNeeded: Bool
+    /// The one command that mends it.
+    public var mend: String?
+  }
+
+  /// Looks at the kernel, control groups, ids, file systems, devices and tools. Changes nothing.
+  public func examine() throws(Failure) -> [Finding] {
+    let folder = access(store.places.state, F_OK) == 0 ? store.places.state : "/"
+    let facts = try askSupervisorProgram(["--probe", folder])
+    return kernel(facts) + cgroups(facts) + files(facts, folder) + ids() + devices() + tools()
+  }
+
+  private func kernel(_ facts: JSON) -> [Finding] {
+    let release = facts["kernel"]?.stringValue ?? ""
+    let numbers = release.split { $0 == "." || $0 == "-" }.prefix(2).compactMap { Int($0) }
+    // 6.8 takes layers of an overlay by descriptor, which is how they are mapped before they are merged.
+    let isNew = numbers.count == 2 && (numbers[0], numbers[1]) >= (6, 8)
+    let isRoot = facts["privilege"]?.stringValue == "root"
+    let spaces = readNumber("/proc/sys/user/max_user_namespaces") ?? 0
+    return [
+      Finding(
+        subject: "kernel", text: isNew ? release : "\(release) is older than 6.8", isGood: isNew, isNeeded: true,
+        mend: isNew ? nil : "apt-get install linux-image-amd64/bookworm-backports"),
+      Finding(
+        subject: "privilege", text: isRoot ? "root, with CAP_SYS_ADMIN" : "not root", isGood: isRoot, isNeeded: true,
+        mend: isRoot ? nil : "sudo hengectl doctor"),
+      Finding(
+        subject: "user namespaces", text: "\(spaces) allowed", isGood: spaces > 0, isNeeded: true,
+        mend: spaces > 0 ? nil : "sysctl -w user.max_user_namespaces=15000"),
+    ]
+  }
+
+  private func cgroups(_ facts: JSON) -> [Finding] {
+    let layout = facts["cgroupLayout"]?.stringValue ?? "missing"
+    let mount = facts["cgroupMount"]?.stringValue ?? ""
+    let isThere = layout != "missing"
+    var findings = [
+      Finding(
+        subject: "control groups", text: isThere ? "version 2 at \(mount) (\(layout))" : "version 2 is not mounted",
+        isGood: isThere, isNeeded: true, mend: isThere ? nil : "mount -t cgroup2 none /sys/fs/cgroup")
+    ]
+    guard isThere else { return findings }
+    let delegates = facts["nsdelegate"]?.boolValue ?? false
+    findings.append(
+      Finding(
+        subject: "nsdelegate",
+        text: delegates ? "on" : "off: machines are confined by the ownership of their files alone", isGood: delegates,
+        isNeeded: false, mend: delegates ? nil : "mount -o remount,nsdelegate \(mount)"))
+    let controllers = facts["controllers"]?.arrayValue?.compactMap(\.stringValue) ?? []
+    let missing = ["cpu", "io", "memory", "pids"].filter { !controllers.contains($0) }
+    findings.append(
+      Finding(
+        subject: "controllers",
+        text: missing.isEmpty
+          ? controllers.joined(separator: ", ")
+          : "\(missing.joined(separator: ", ")) missing: [Resources] cannot limit them",
+        isGood: missing.isEmpty, isNeeded: false,
+        mend: missing.isEmpty ? nil : "boot the host with systemd.unified_cgroup_hierarchy=1 cgroup_no_v1=all"))
+    return findings
+  }
+
+  private func files(_ facts: JSON, _ folder: String) -> [Finding] {
+    let maps = facts["mapsIDs"]?.boolValue ?? false
+    return [
+      Finding(
+        subject: "idmapped mounts", text: maps ? "work at \(folder)" : "do not work at \(folder)", isGood: maps,
+        isNeeded: false, mend: maps ? nil : "hengectl create -s PrivateUsersOwnership=chown IMAGE NAME")
+    ] + otherFileSystems(than: folder)
+  }
+
+  /// The other disks of this host that an operator may put machines on.
+  private func otherFileSystems(than folder: String) -> [Finding] {
+    let kinds: Set<Substring> = ["ext4", "xfs", "btrfs", "f2fs", "tmpfs", "zfs"]
+    guard let bytes = try? Descriptor.open("/proc/self/mounts").readAll(limit: 4 << 20, subject: "mounts") else {
+      return []
+    }
+    var seen = Set<Substring>()
+    var findings: [Finding] = []
+    for line in String(decoding: bytes, as: UTF8.self).split(separator: "\n") {
+      let fields = line.split(separator: " ")
+      guard fields.count > 2, kinds.contains(fields[2]), seen.insert(fields[2]).inserted,
+        let place = try? Descriptor.open(String(fields[1]), [.path, .directory])
+      else { continue }
+      let maps = canMapIDs(of: place)
+      findings.append(
+        Finding(
+          subject: "idmapped mounts on \(fields[2])", text: "\(maps ? "work" : "do not work") (\(fields[1]))",
+          isGood: maps, isNeeded: false, mend: nil))
+    }
+    return findings
+  }
+
+  private func ids() -> [Finding] {
+    do {
+      let free = try store.countFreeRanges()
+      return [
+        Finding(
+          subject: "uid ranges", text: "\(free) of 65536 ids each are free", isGood: free > 0, isNeeded: true,
+          mend: free > 0 ? nil : "hengectl remove NAME")
+      ]
+    } catch {
+      return [
+        Finding(subject: "uid ranges", text: error.description, isGood: false, isNeeded: true, mend: nil)
+      ]
+    }
+  }
+
+  private func devices() -> [Finding] {
+    [("/dev/net/tun", "VPNs and forwarders"), ("/dev/fuse", "FUSE file systems")].map { path, purpose in
+      let status = try? Descriptor.open(path, [.path, .noFollow]).status()
+      let isOpen = status.map { $0.mode & 0o006 == 0o006 } ?? false
+      let text = status == nil ? "is not there" : isOpen ? "open to all" : "for the host's root only"
+      return Finding(
+        subject: path, text: isOpen ? text : "\(text): \(purpose) in machines cannot use it", isGood: isOpen,
+        isNeeded: false,
+        mend: isOpen ? nil : status == nil ? "modprobe \(path == "/dev/fuse" ? "fuse" : "tun")" : "chmod 0666 \(path)")
+    }
+  }
+
+  private func tools() -> [Finding] {
+    [("mmdebstrap", "mmdebstrap", "images/build makes the guest images with it")].map { tool, package, purpose in
+      let isThere = ["/usr/bin", "/bin", "/usr/sbin", "/sbin"].contains { access("\($0)/\(tool)", X_OK) == 0 }
+      return Finding(
+        subject: tool, text: isThere ? "installed" : "not installed: \(purpose)", isGood: isThere, isNeeded: false,
+        mend: isThere ? nil : "apt-get install \(package)")
+    }
+  }
+
+  private func readNumber(_ path: String) -> Int? {
+    guard let bytes = try? Descriptor.open(path).readAll(limit: 64, subject: path) else { return nil }
+    return Int(String(decoding: bytes, as: UTF8.self).prefix { $0.isNumber })
+  }
+}

@@ -1,0 +1,53 @@
+import ArgumentParser
+import Glibc
+import Linux
+import MachineManager
+import MachineSpec
+import MachineStore
+
+/// The command line; verbs are machinectl's where machinectl has one.
+@main
+struct Hengectl: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "hengectl",
+    abstract: "Boots whole Linux systems, systemd included, inside user namespaces.",
+    discussion: """
+      Exit codes: 0 done; 1 failed; 2 usage; 3 the machine is up, but units of it failed; 4 no such machine or image; \
+      5 refused by this host; 124 timed out.
+      """,
+    version: "henge \(hengeVersion)",
+    groupedSubcommands: [
+      CommandGroup(
+        name: "Machines:",
+        subcommands: [
+          List.self, Status.self, Show.self, Create.self, Run.self, Start.self, PowerOff.self, Reboot.self,
+          Terminate.self, Kill.self, Wait.self, Remove.self, Clone.self,
+        ]),
+      CommandGroup(name: "Inside:", subcommands: [Units.self]),
+      CommandGroup(
+        name: "Images:",
+        subcommands: [ListImages.self, ImageStatus.self, ImportFS.self, ImportTar.self, RemoveImage.self]),
+      CommandGroup(name: "Help:", subcommands: [Plan.self, Doctor.self, Version.self]),
+    ])
+
+  /// Ends with the exit code that the failure stands for; the parser's own errors are usage errors.
+  static func main() {
+    do {
+      var command = try parseAsRoot()
+      try command.run()
+    } catch let failure as Failure {
+      Terminal.fail(failure)
+    } catch let error as SpecError {
+      Terminal.complain(error.description)
+      Glibc.exit(2)
+    } catch {
+      let code = exitCode(for: error)
+      if code == .success || code.rawValue != ExitCode.validationFailure.rawValue { exit(withError: error) }
+      Terminal.complain(plain: fullMessage(for: error))
+      Glibc.exit(2)
+    }
+  }
+}
+
+/// What every verb that acts on machines needs.
+func manager() throws -> MachineManager { try MachineManager(try .current()) }
