@@ -20,6 +20,7 @@ public final class Bus {
   /// What the two ends are to each other.
   public let kind: Kind
 
+  private let acceptsDescriptors: Bool
   private let loop: EventLoop
   private(set) var pointer: OpaquePointer?
   private var input: EventLoop.Source?
@@ -39,11 +40,11 @@ public final class Bus {
   /// - Parameters:
   ///   - descriptor: a connected Unix stream socket; the bus owns and closes it, also when this throws.
   ///   - kind: what is at the other end.
-  ///   - passesDescriptors: negotiate descriptor passing; leave it off where no descriptor is ever sent, since it lets
-  ///     the peer send some too.
+  ///   - acceptsDescriptors: false cuts a peer off that sends descriptors, which would fill our table; they can be sent
+  ///     to it all the same.
   ///   - loop: what drives the connection.
   public convenience init(
-    descriptor: Int32, kind: Kind, passesDescriptors: Bool = false, on loop: EventLoop
+    descriptor: Int32, kind: Kind, acceptsDescriptors: Bool = false, on loop: EventLoop
   ) throws(BusError) {
     var bus: OpaquePointer?
     let result = sd_bus_new(&bus)
@@ -60,13 +61,15 @@ public final class Bus {
     }
     do {
       try checkBus(sd_bus_set_bus_client(bus, kind == .daemon ? 1 : 0), "sd_bus_set_bus_client")
-      try checkBus(sd_bus_negotiate_fds(bus, passesDescriptors ? 1 : 0), "sd_bus_negotiate_fds")
+      // Always, since libsystemd 252 aborts the whole process when descriptors are not negotiated and the peer's
+      // answer to the authentication is followed by another end of line.
+      try checkBus(sd_bus_negotiate_fds(bus, 1), "sd_bus_negotiate_fds")
       try checkBus(sd_bus_start(bus), "sd_bus_start")
     } catch {
       sd_bus_close_unref(bus)
       throw error
     }
-    try self.init(owning: bus, kind: kind, loop: loop)
+    try self.init(owning: bus, kind: kind, acceptsDescriptors: acceptsDescriptors, loop: loop)
   }
 
   /// Connects to the host's system bus.
@@ -93,12 +96,15 @@ public final class Bus {
     var bus: OpaquePointer?
     try checkBus(body(&bus), call)
     guard let bus else { throw BusError(call, errno: ENOMEM) }
-    return try Bus(owning: bus, kind: .daemon, loop: loop)
+    return try Bus(owning: bus, kind: .daemon, acceptsDescriptors: true, loop: loop)
   }
 
-  private init(owning bus: OpaquePointer, kind: Kind, loop: EventLoop) throws(BusError) {
+  private init(
+    owning bus: OpaquePointer, kind: Kind, acceptsDescriptors: Bool, loop: EventLoop
+  ) throws(BusError) {
     pointer = bus
     self.kind = kind
+    self.acceptsDescriptors = acceptsDescriptors
     self.loop = loop
     do throws(SystemdError) {
       try attach(bus)
@@ -159,10 +165,14 @@ public final class Bus {
 
   private func process() {
     guard let bus = pointer else { return }
+    let descriptor = sd_bus_get_fd(bus)
     var waiting: Int32 = 0
-    if ioctl(sd_bus_get_fd(bus), UInt(FIONREAD), &waiting) == 0 { unfinished += Int(max(waiting, 0)) }
+    if ioctl(descriptor, UInt(FIONREAD), &waiting) == 0 { unfinished += Int(max(waiting, 0)) }
     guard unfinished <= Self.messageLimit else {
       return disconnect(BusError("a message is longer than \(Self.messageLimit) bytes", errno: EMSGSIZE))
+    }
+    guard acceptsDescriptors || !descriptorsWait(descriptor, within: Int(waiting)) else {
+      return disconnect(BusError("the peer sent descriptors, and none were asked for", errno: EPROTO))
     }
     let result = sd_bus_process(bus, nil)
     // A callback may have closed the connection.
@@ -171,6 +181,22 @@ public final class Bus {
       disconnect(BusError("sd_bus_process", errno: negated(result)))
     } else if sd_bus_is_open(bus) <= 0 {
       disconnect(BusError("the peer closed the connection", errno: ECONNRESET))
+    }
+  }
+
+  /// Descriptors would come along with the next `size` bytes. libsystemd would keep any number of them until a message
+  /// is whole; a look without room for them shows that they are there, and takes none.
+  private func descriptorsWait(_ socket: Int32, within size: Int) -> Bool {
+    guard size > 0 else { return false }
+    return withUnsafeTemporaryAllocation(byteCount: size, alignment: 1) { bytes in
+      var vector = iovec(iov_base: bytes.baseAddress, iov_len: bytes.count)
+      return withUnsafeMutablePointer(to: &vector) { vector in
+        var message = msghdr()
+        message.msg_iov = vector
+        message.msg_iovlen = 1
+        let count = recvmsg(socket, &message, Int32(MSG_PEEK) | Int32(MSG_DONTWAIT))
+        return count >= 0 && message.msg_flags & Int32(MSG_CTRUNC) != 0
+      }
     }
   }
 
@@ -233,8 +259,14 @@ extension Bus {
       try arguments(request)
       try checkBus(
         sd_bus_call_async(
-          bus, &call.slot, request.pointer, BusCall.takeReply, Unmanaged.passUnretained(call).toOpaque(),
-          max(timeout, 1)), "sd_bus_call_async")
+          bus, &call.slot, request.pointer, BusCall.takeReply, Unmanaged.passUnretained(call).toOpaque(), .max),
+        "sd_bus_call_async")
+      // libsystemd's own time-out begins only once the peer has completed the authentication, which it may never do.
+      do throws(SystemdError) {
+        call.timer = try loop.addTimer(after: timeout) { [weak call] in call?.complete(.failure(.timedOut(member))) }
+      } catch {
+        throw BusError(error.call, errno: error.errno)
+      }
       calls[key] = call
     } catch {
       failLater(call, error)

@@ -3,6 +3,7 @@ import CSystemd
 /// A call that waits for its answer.
 public final class BusCall {
   var slot: OpaquePointer?
+  var timer: EventLoop.Source?
   var onEnd: (() -> Void)?
   private var completion: ((Result<Message, BusError>) -> Void)?
 
@@ -28,6 +29,8 @@ public final class BusCall {
   private func end() {
     completion = nil
     slot = sd_bus_slot_unref(slot)
+    timer?.cancel()
+    timer = nil
     let onEnd = onEnd
     self.onEnd = nil
     onEnd?()

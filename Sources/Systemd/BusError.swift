@@ -36,6 +36,12 @@ public struct BusError: Error, Sendable, Equatable, CustomStringConvertible {
   /// One line, unescaped.
   public var description: String { name.isEmpty ? message : "\(name): \(message)" }
 
+  /// The error of a call that was not answered in time, named as libsystemd would.
+  static func timedOut(_ member: String) -> BusError {
+    BusError(
+      name: "org.freedesktop.DBus.Error.NoReply", message: "'\(member)' was not answered in time", errno: ETIMEDOUT)
+  }
+
   /// No answer came in time.
   public var isTimeout: Bool {
     errno == ETIMEDOUT || name == "org.freedesktop.DBus.Error.NoReply" || name == "org.freedesktop.DBus.Error.Timeout"

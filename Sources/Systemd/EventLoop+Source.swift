@@ -68,7 +68,7 @@ extension EventLoop {
     /// - Parameter delay: the time from now, in microseconds.
     public func rearm(after delay: UInt64) throws(SystemdError) {
       guard let pointer else { return }
-      try check(sd_event_source_set_time_relative(pointer, delay), "sd_event_source_set_time_relative")
+      try check(sd_event_source_set_time_relative(pointer, Self.bounded(delay)), "sd_event_source_set_time_relative")
       try setEnabled(true)
     }
 
@@ -99,6 +99,9 @@ extension EventLoop {
           return 0
         }, "sd_event_source_set_prepare")
     }
+
+    /// A delay that libsystemd does not take for an overflow: 36,000 years at most.
+    static func bounded(_ delay: UInt64) -> UInt64 { min(delay, 1 << 60) }
 
     static func from(_ data: UnsafeMutableRawPointer?) -> Source? {
       data.map { Unmanaged<Source>.fromOpaque($0).takeUnretainedValue() }

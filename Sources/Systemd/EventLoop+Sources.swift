@@ -121,7 +121,8 @@ extension EventLoop {
     let source = try add("sd_event_add_time_relative", .plain(body)) { slot, data in
       sd_event_add_time_relative(
         // An accuracy of 0 would stand for libsystemd's default, a quarter of a second.
-        pointer, slot, CLOCK_MONOTONIC, delay, max(accuracy, 1), { _, _, data in Source.runPlain(data) }, data)
+        pointer, slot, CLOCK_MONOTONIC, Source.bounded(delay), max(accuracy, 1),
+        { _, _, data in Source.runPlain(data) }, data)
     }
     source.isOneShot = true
     return source
