@@ -3,7 +3,7 @@
  *
  *   bare ROOT BASE           boot ROOT, whose files belong to the range BASE…BASE+65535, kill it once it is ready
  *   bare --check ROOT BASE   the same, and ask the guest's systemctl between ready and the kill; not to be timed
- *   bare --exec ROOT BASE    kill it as soon as PID 1 was executed
+ *   bare --hold ROOT BASE    the same, and keep it until SIGTERM
  *
  * One line on stdout, in microseconds since main(): "exec N ready N", printed at the moment of ready.
  */
@@ -223,13 +223,13 @@ static int drain_notify(int fd) {
   return ready;
 }
 
-/* Drives the machine until `stage` (1 exec, 2 ready) or its end; 0 when it was reached. */
-static int drive(struct launch *l, int pidfd, int signals, int stage, uint64_t start, uint64_t *exec, uint64_t *ready) {
+/* Drives the machine until it is ready, or once it is (`hold`) until a signal; 0 when that came. */
+static int drive(struct launch *l, int pidfd, int signals, int hold, uint64_t start, uint64_t *exec, uint64_t *ready) {
   char junk[4096];
   struct pollfd p[] = {{l->failed[0], POLLIN, 0}, {l->master, POLLIN, 0}, {l->notify, POLLIN, 0}, {pidfd, POLLIN, 0},
                        {signals, POLLIN, 0}};
   for (;;) {
-    int n = poll(p, 5, READY_LIMIT_MS);
+    int n = poll(p, 5, hold ? -1 : READY_LIMIT_MS);
     if (n < 0 && errno == EINTR) continue;
     if (n <= 0) return fprintf(stderr, "bare: not ready within %d s\n", READY_LIMIT_MS / 1000), -1;
     if (p[0].revents) {
@@ -237,7 +237,6 @@ static int drive(struct launch *l, int pidfd, int signals, int stage, uint64_t s
       if (got > 0) return fprintf(stderr, "bare: %.*s\n", (int)got, junk), -1;
       *exec = now_us() - start; /* the end of the close-on-exec pipe */
       p[0].fd = -1;
-      if (stage == 1) return 0;
     }
     if (p[1].revents) {
       ssize_t got = read(l->master, junk, sizeof junk);
@@ -245,9 +244,9 @@ static int drive(struct launch *l, int pidfd, int signals, int stage, uint64_t s
       /* With every slave closed the master only ever says EIO: systemd reopens its console whenever it needs it. */
       if (got < 0 && errno == EIO) p[1].fd = -1;
     }
-    if (p[2].revents && drain_notify(l->notify)) return *ready = now_us() - start, 0;
-    if (p[3].revents) return fputs("bare: PID 1 ended before it was ready\n", stderr), -1;
-    if (p[4].revents) return fputs("bare: interrupted\n", stderr), -1;
+    if (p[2].revents && drain_notify(l->notify) && !hold) return *ready = now_us() - start, 0;
+    if (p[3].revents) return fputs("bare: PID 1 ended by itself\n", stderr), -1;
+    if (p[4].revents) return hold ? 0 : (fputs("bare: interrupted\n", stderr), -1);
   }
 }
 
@@ -269,9 +268,9 @@ static void ask_guest(pid_t pid) {
 
 int main(int argc, char **argv) {
   uint64_t start = now_us(), exec = 0, ready = 0;
-  int check = argc == 4 && strcmp(argv[1], "--check") == 0, only_exec = argc == 4 && strcmp(argv[1], "--exec") == 0;
+  int check = argc == 4 && strcmp(argv[1], "--check") == 0, hold = argc == 4 && strcmp(argv[1], "--hold") == 0;
   struct launch l = {.notify = -1};
-  if (argc != 3 + (check || only_exec)) return fputs("usage: bare [--check | --exec] ROOT BASE\n", stderr), 2;
+  if (argc != 3 + (check || hold)) return fputs("usage: bare [--check | --hold] ROOT BASE\n", stderr), 2;
   l.root = argv[argc - 2];
   l.base = (unsigned)strtoul(argv[argc - 1], NULL, 10);
   if (l.root[0] != '/' || l.base == 0) return fputs("bare: ROOT is absolute, BASE a number above 0\n", stderr), 2;
@@ -308,11 +307,11 @@ int main(int argc, char **argv) {
   }
   close(l.failed[1]);
   if (pid > 0 && write_maps(pid, l.base) == 0 && write(l.go[1], "1", 1) == 1 &&
-      drive(&l, pidfd, signals, only_exec ? 1 : 2, start, &exec, &ready) == 0) {
+      drive(&l, pidfd, signals, 0, start, &exec, &ready) == 0) {
     printf("exec %llu ready %llu\n", (unsigned long long)exec, (unsigned long long)ready);
     fflush(stdout);
     if (check) ask_guest(pid);
-    status = 0;
+    status = hold && drive(&l, pidfd, signals, 1, start, &exec, &ready) ? 1 : 0;
   }
 out:
   if (pid > 0) {

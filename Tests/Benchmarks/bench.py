@@ -30,7 +30,8 @@ def main():
   given = parser.parse_args()
   if os.geteuid() != 0:
     sys.exit("bench: it makes namespaces and cgroups for others: run it as root")
-  signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench: terminated"))
+  for end in (signal.SIGTERM, signal.SIGHUP):
+    signal.signal(end, lambda *_: sys.exit("bench: terminated"))
 
   began = time.monotonic()
   report = Report()
@@ -42,7 +43,8 @@ def main():
     tar = os.path.abspath(given.root)
     if os.path.isdir(tar):
       tar = host.path("root.tar")
-      call("tar", "-C", os.path.abspath(given.root), "--numeric-owner", "--xattrs", "--xattrs-include=*", "-cpf", tar, ".")
+      tree = os.path.abspath(given.root)
+      call("tar", "-C", tree, "--numeric-owner", "--xattrs", "--xattrs-include=*", "-cpf", tar, ".")
     hengectl = importer = None
     if given.henge:
       hengectl, importer = (os.path.join(os.path.abspath(given.henge), name) for name in ("hengectl", "henge-import"))

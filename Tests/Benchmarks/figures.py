@@ -11,7 +11,8 @@ from host import BASE, Failed, call, unpack
 
 def spread(values, unit="ms"):
   """Least, median and greatest, for the detail column."""
-  return f"{min(values):.4g} / {statistics.median(values):.4g} / {max(values):.4g} {unit} (min/median/max of {len(values)})"
+  least, middle, most = min(values), statistics.median(values), max(values)
+  return f"{least:.4g} / {middle:.4g} / {most:.4g} {unit} (min/median/max of {len(values)})"
 
 
 def race(host, rounds, *commands, env=None, warm=True, timeout=300):
@@ -50,10 +51,11 @@ def boots(host, report, tar, rounds, hengectl):
     except (Failed, OSError) as error:
       say(f"{runner.name}: {error}")
       report.failed(f"start to ready: {runner.name}", error)
-      try:
-        runner.stop()
-      except (Failed, OSError):
-        pass  # the cgroup's end takes the rest
+      for give_back in (runner.stop, runner.finish):
+        try:
+          give_back()
+        except (Failed, OSError):
+          pass  # the cgroup's end takes the rest
   try:
     for n in range(rounds):
       # Another one goes first in every round, so that nobody always follows the same neighbour.
@@ -79,7 +81,9 @@ def boots(host, report, tar, rounds, hengectl):
   report.add("start to ready: bare", median["bare"], "ms", None, spread(times["bare"]))
   for name in [name for name in median if name != "bare"]:
     goal = 1.05 if name == "henge" else None
-    report.add(f"start to ready: {name} / bare", median[name] / median["bare"], "", goal, spread(times[name]))
+    pairs = statistics.median(a / b for a, b in zip(times[name], times["bare"])) if len(times[name]) == rounds else 0
+    report.add(f"start to ready: {name} / bare", median[name] / median["bare"], "", goal,
+               f"{spread(times[name])}; median of the rounds' ratios {pairs:.4g}")
   if "henge" in median:
     for name in [name for name in median if name not in ("bare", "henge")]:
       report.add(f"start to ready: henge / {name}", median["henge"] / median[name], "", 1.0)
@@ -88,6 +92,8 @@ def boots(host, report, tar, rounds, hengectl):
 def tick_tree(host):
   """A root file system whose init only tells when it was executed; returns its tar."""
   folder, tar = host.path("tick-tree"), host.path("tick.tar")
+  if os.path.exists(tar):
+    return tar
   for name in "dev proc sys run tmp etc var sbin usr/lib".split():
     os.makedirs(os.path.join(folder, name))
   for name, text in {"etc/os-release": "ID=tick\nNAME=tick\n", "etc/machine-id": "", "etc/hostname": "tick\n"}.items():
@@ -101,13 +107,16 @@ def tick_tree(host):
   return tar
 
 
+MOMENT = "tick.monotonic"
+
+
 def taken_tick(below, seconds=5):
   """The moment that a tick-init wrote somewhere below a folder, taken away so that the next start writes its own."""
   end = time.monotonic() + seconds
   while time.monotonic() < end:
     for folder, _, files in os.walk(below):
-      if "tick" in files:
-        path = os.path.join(folder, "tick")
+      if MOMENT in files:
+        path = os.path.join(folder, MOMENT)
         with open(path) as f:
           moment = int(f.read())
         os.unlink(path)
@@ -145,29 +154,32 @@ def exec_delay(host, report, rounds, hengectl):
   if hengectl:
     runners.append((TickHenge(host, hengectl), lambda r: r.env["HENGE_STATE_DIR"]))
   times = {runner.name: [] for runner, _ in runners}
-  for runner, _ in runners:
-    runner.prepare(tar)
-  for n in range(rounds + 1):
-    for runner, where in runners:
-      try:
-        watch = runner.start()
-        moment = taken_tick(where(runner))
-        if n > 0:
-          times[runner.name].append((moment - watch.start) / 1e6)
-      finally:
-        runner.stop()
-  for runner, _ in runners:
-    runner.finish()
-  report.add("spawn to exec of PID 1: bare", statistics.median(times["tick-bare"]), "ms", None, spread(times["tick-bare"]))
+  try:
+    for runner, _ in runners:
+      runner.prepare(tar)
+    for n in range(rounds + 1):
+      for runner, where in runners:
+        try:
+          watch = runner.start()
+          moment = taken_tick(where(runner))
+          if n > 0:
+            times[runner.name].append((moment - watch.start) / 1e6)
+        finally:
+          runner.stop()
+  finally:
+    for runner, _ in runners:
+      runner.finish()
+  mark = statistics.median(times["tick-bare"])
+  report.add("spawn to exec of PID 1: bare", mark, "ms", None, spread(times["tick-bare"]))
   if hengectl:
-    over = statistics.median(times["tick-henge"]) - statistics.median(times["tick-bare"])
+    over = statistics.median(times["tick-henge"]) - mark
     report.add("spawn to exec of PID 1: henge over bare", over, "ms", 25.0, spread(times["tick-henge"]))
 
 
 def commands(host, report, rounds, hengectl):
   """What the operator waits for at every command, against `machinectl --version`."""
   henge = TickHenge(host, hengectl)
-  henge.ctl("import-tar", host.path("tick.tar"), "tick")
+  henge.ctl("import-tar", tick_tree(host), "tick")
   for n in range(100):
     henge.ctl("create", "tick", f"machine-{n:03}")
   peer, version, listing = race(
@@ -213,11 +225,11 @@ def images(host, report, rounds, tar, hengectl):
     os.makedirs(folder, exist_ok=True)
     with open(os.path.join(folder, f"{n}"), "wb") as f:
       f.write(os.urandom(4096) * 256)
-  unpack(host.path("tick.tar"), host.path("large-root"))
+  unpack(tick_tree(host), host.path("large-root"))
   os.rename(os.path.join(large, "data"), host.path("large-root", "data"))
   henge.ctl("import-fs", host.path("large-root"), "large", timeout=300)
   if "tick" not in henge.ctl("list-images"):
-    henge.ctl("import-tar", host.path("tick.tar"), "tick")
+    henge.ctl("import-tar", tick_tree(host), "tick")
   big, small = race(host, rounds, [hengectl, "create", "large", "large-{}"], [hengectl, "create", "tick", "small-{}"],
                     env=henge.env)
   report.add("create from a 2 GB image / from an empty one", statistics.median(big) / statistics.median(small), "",

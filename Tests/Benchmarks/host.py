@@ -1,11 +1,12 @@
 """What a run takes from the host, all of it in one folder, one cgroup and private mount namespaces, and gives back."""
 
+import fcntl
 import os
+import secrets
 import shutil
 import signal
 import stat
 import subprocess
-import tempfile
 import time
 
 
@@ -49,13 +50,19 @@ class Host:
 
   def __init__(self, tools):
     self.tools = tools
-    self.folder = tempfile.mkdtemp(prefix="henge-bench.", dir="/var/tmp")
+    mount, own = unified_mount()
+    sweep(os.path.join(mount, own.lstrip("/")))
+    # Hexadecimal, since the name is also a machine's, and nspawn takes only what may be a host name.
+    self.folder = os.path.join(PLACE, PREFIX + secrets.token_hex(4))
+    os.mkdir(self.folder, 0o700)
+    # Held as long as we live: its being free tells the next run that we were killed.
+    self.lock = os.open(self.path("lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    fcntl.flock(self.lock, fcntl.LOCK_EX)
     # Ids other than root pass through it to the trees.
     os.chmod(self.folder, 0o711)
-    mount, own = unified_mount()
     self.name = os.path.basename(self.folder).replace(".", "-")
     self.below = os.path.join(own, self.name)
-    self.cgroup = mount + self.below
+    self.cgroup = mount.rstrip("/") + self.below
     self.views = []
     os.mkdir(self.cgroup)
 
@@ -110,6 +117,26 @@ class Host:
 
 
 BASE, RANGE = 1_000_000_000, 65536
+PLACE, PREFIX = "/var/tmp", "henge-bench."
+
+
+def sweep(own):
+  """Give back what a run that was killed left in our cgroup and in the place for work folders."""
+  for name in os.listdir(PLACE):
+    folder = os.path.join(PLACE, name)
+    if not name.startswith(PREFIX) or os.path.islink(folder) or os.lstat(folder).st_uid != 0:
+      continue
+    try:
+      lock = os.open(os.path.join(folder, "lock"), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+      continue  # in use, or not ours
+    cgroup = os.path.join(own, name.replace(".", "-"))
+    if os.path.isdir(cgroup):
+      empty_cgroup(cgroup)
+      remove_cgroup(cgroup)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.close(lock)
 
 
 def members(cgroup):
@@ -196,6 +223,7 @@ class Watch:
       command + [mode] + argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env, text=True)
     said = self.process.stdout.readline().strip()
     if not said or said.startswith("failed"):
+      self.close()
       raise Failed(f"{os.path.basename(argv[0])}: {said or 'stopwatch ended'} (log: {tail(log)})")
     self.start, self.end = (int(part) for part in said.split())
 

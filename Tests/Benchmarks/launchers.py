@@ -1,14 +1,14 @@
 """Everything that boots the same tree: the bare launcher, the peers and henge, each by the quickest way it offers.
 
-All get loopback only, and no limits. Each is told of the guest's readiness by the guest itself (READY=1 from its PID 1),
-except hengectl, which returns at `running` and so pays for asking systemd over the bus as well.
+All get loopback only, and no limits. Each is told of the guest's readiness by the guest itself (READY=1 from its
+PID 1), except hengectl, which returns at `running` and so pays for asking systemd over the bus as well.
 """
 
 import os
 import signal
 import subprocess
 
-from host import BASE, RANGE, Failed, Watch, call, members, unpack
+from host import BASE, RANGE, Failed, Watch, call, empty_cgroup, members, unpack
 
 
 class Launcher:
@@ -42,9 +42,14 @@ class Launcher:
 
   def start(self):
     """Start once, timed; the watch stays open until `stop`."""
-    self.watch = Watch(
-      self.host, self.group, self.mode, self.command(), view=self.view,
-      socket=self.socket if self.mode == "ready" else None, log=self.log, env=self.env)
+    try:
+      self.watch = Watch(
+        self.host, self.group, self.mode, self.command(), view=self.view,
+        socket=self.socket if self.mode == "ready" else None, log=self.log, env=self.env)
+    except Failed:
+      # What came up halfway must not meet the next start.
+      empty_cgroup(os.path.dirname(self.group))
+      raise
     return self.watch
 
   def halt(self):

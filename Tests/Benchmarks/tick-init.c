@@ -1,7 +1,7 @@
 /* The smallest /sbin/init: it tells when it was executed, says that it is ready, and ends when asked to.
  *
- * The moment, CLOCK_MONOTONIC in nanoseconds, is the first thing it takes. It goes to the file /tick, to the console
- * and into STATUS= of its one notification, so that every launcher is measured alike from outside.
+ * The moment, CLOCK_MONOTONIC in nanoseconds, is the first thing it takes. It goes to the file
+ * /tick.monotonic, to the console and into STATUS= of its one notification: every launcher is measured alike.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -26,7 +26,7 @@ int main(void) {
   /* Renamed into place: whoever sees the file sees all of it. */
   int fd = open("/tick.new", O_WRONLY | O_CREAT | O_TRUNC, 0644);
   if (fd >= 0) {
-    if (write(fd, text, (size_t)n) == n) rename("/tick.new", "/tick");
+    if (write(fd, text, (size_t)n) == n) rename("/tick.new", "/tick.monotonic");
     close(fd);
   }
   (void)!write(1, text, (size_t)n);
