@@ -86,7 +86,7 @@ def boots(host, report, tar, rounds, hengectl):
                f"{spread(times[name])}; median of the rounds' ratios {pairs:.4g}")
   if "henge" in median:
     for name in [name for name in median if name not in ("bare", "henge")]:
-      report.add(f"start to ready: henge / {name}", median["henge"] / median[name], "", 1.0)
+      report.add(f"start to ready: henge / {name}", median["henge"] / median[name], "", 1.0, below=True)
 
 
 def tick_tree(host):

@@ -10,21 +10,21 @@ class Report:
   def __init__(self):
     self.rows, self.header, self.notes = [], {}, []
 
-  def add(self, figure, value, unit="", goal=None, detail=""):
-    """Add a figure; `goal` is the largest value that is good enough, None when it only informs."""
-    self.rows.append({
-      "figure": figure, "value": value, "unit": unit, "goal": goal,
-      "met": None if goal is None or value is None else value <= goal, "detail": detail})
+  def add(self, figure, value, unit="", goal=None, detail="", below=False):
+    """Add a figure; `goal` is the largest value that is good enough (with `below`, the least that is not)."""
+    met = None if goal is None else value < goal if below else value <= goal
+    text = None if goal is None else f"{'<' if below else '<='} {goal:g}"
+    self.rows.append({"figure": figure, "value": value, "unit": unit, "goal": text, "met": met, "detail": detail})
 
-  def failed(self, figure, why, goal=None):
-    self.rows.append({"figure": figure, "value": None, "unit": "", "goal": goal, "met": None, "detail": str(why)})
+  def failed(self, figure, why):
+    self.rows.append({"figure": figure, "value": None, "unit": "", "goal": None, "met": None, "detail": str(why)})
 
   def text(self):
     lines = [f"{key}: {value}" for key, value in self.header.items()] + [""]
     cells = [("figure", "value", "goal", "", "detail")]
     for row in self.rows:
       value = "-" if row["value"] is None else f"{row['value']:.4g} {row['unit']}".strip()
-      goal = "" if row["goal"] is None else f"<= {row['goal']:g}"
+      goal = row["goal"] or ""
       verdict = "not measured" if row["value"] is None else {None: "", True: "met", False: "NOT MET"}[row["met"]]
       cells.append((row["figure"], value, goal, verdict, row["detail"]))
     widths = [max(len(cell[i]) for cell in cells) for i in range(4)]
