@@ -10,11 +10,16 @@ class Report:
   def __init__(self):
     self.rows, self.header, self.notes = [], {}, []
 
-  def add(self, figure, value, unit="", goal=None, detail="", below=False):
-    """Add a figure; `goal` is the largest value that is good enough (with `below`, the least that is not)."""
+  def add(self, figure, value, unit="", goal=None, detail="", below=False, within=None):
+    """Add a figure; `goal` is the largest value that is good enough (with `below`, the least that is not).
+
+    `within` is the interval that the value is known to: with the goal inside it, the verdict is called unclear.
+    """
     met = None if goal is None else value < goal if below else value <= goal
     text = None if goal is None else f"{'<' if below else '<='} {goal:g}"
-    self.rows.append({"figure": figure, "value": value, "unit": unit, "goal": text, "met": met, "detail": detail})
+    self.rows.append({"figure": figure, "value": value, "unit": unit, "goal": text, "met": met, "within": within,
+                      "clear": None if goal is None or not within else not within[0] <= goal <= within[1],
+                      "detail": detail})
 
   def failed(self, figure, why):
     self.rows.append({"figure": figure, "value": None, "unit": "", "goal": None, "met": None, "detail": str(why)})
@@ -26,6 +31,10 @@ class Report:
       value = "-" if row["value"] is None else f"{row['value']:.4g} {row['unit']}".strip()
       goal = row["goal"] or ""
       verdict = "not measured" if row["value"] is None else {None: "", True: "met", False: "NOT MET"}[row["met"]]
+      if row.get("clear") is False:
+        verdict += ", unclear"
+      if row.get("within"):
+        row = {**row, "detail": "95 % within {:.3f} to {:.3f}; ".format(*row["within"]) + row["detail"]}
       cells.append((row["figure"], value, goal, verdict, row["detail"]))
     widths = [max(len(cell[i]) for cell in cells) for i in range(4)]
     for cell in cells:
