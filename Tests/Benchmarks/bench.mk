@@ -5,7 +5,7 @@ BENCH_SOURCES := Tests/Benchmarks
 BENCH_BUILD ?= build/bench
 BENCH_HENGE ?=
 BENCH_ROOT ?= $(BENCH_BUILD)/trixie.tar
-BENCH_ROUNDS ?= 20
+BENCH_ROUNDS ?= 40
 BENCH_PACKAGES := systemd-container lxc podman crun uidmap mmdebstrap python3 gcc libc6-dev
 BENCH_CFLAGS := -O2 -Wall -Wextra -Werror
 

@@ -34,7 +34,7 @@ class Report:
       if row.get("clear") is False:
         verdict += ", unclear"
       if row.get("within"):
-        row = {**row, "detail": "95 % within {:.3f} to {:.3f}; ".format(*row["within"]) + row["detail"]}
+        row = {**row, "detail": "95 % within {:.3f} to {:.3f}  ".format(*row["within"]) + row["detail"]}
       cells.append((row["figure"], value, goal, verdict, row["detail"]))
     widths = [max(len(cell[i]) for cell in cells) for i in range(4)]
     for cell in cells:
