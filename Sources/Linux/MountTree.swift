@@ -71,7 +71,10 @@ public struct MountTree: Sendable {
     for (key, value) in descriptors {
       try step(clinux_fsconfig_descriptor(context.raw, key, value.raw), "set \(key) of")
     }
-    try step(clinux_fsconfig_create(context.raw), "make the file system")
+    // The kernel holds the path of a detached mount, but dissolves the mount when its last descriptor is closed.
+    try withExtendedLifetime(descriptors) { () throws(Failure) in
+      try step(clinux_fsconfig_create(context.raw), "make the file system")
+    }
     let mount = clinux_fsmount(context.raw, attributes.rawValue)
     try step(mount, "mount the file system")
     descriptor = Descriptor(adopting: mount)

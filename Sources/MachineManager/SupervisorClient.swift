@@ -81,6 +81,14 @@ extension MachineManager {
     progress: (Progress) -> Void = { _ in }
   ) throws(Failure) -> JSON {
     guard store.exists(name) else { throw Failure.noSuchMachine(name) }
+    return try ask(
+      try client(try startSupervisor(name)), "Start", ["overrides": JSON(overrides), "goal": .string(goal)], name: name,
+      timeout: timeout, progress: progress)
+  }
+
+  /// A function of its own, so that our copy of the supervisor's end is closed when it returns: the end of the
+  /// supervisor must show as a hang-up.
+  private func startSupervisor(_ name: MachineName) throws(Failure) -> Descriptor {
     let pair = try SocketPair(packets: false)
     var request = ProcessRequest(
       .path(try programs.path(of: "henge-supervisor")), arguments: ["henge-supervisor", name.description],
@@ -88,9 +96,7 @@ extension MachineManager {
       descriptors: [nil, nil, nil, pair.second])
     request.newSession = true
     _ = try request.start()
-    return try ask(
-      try client(pair.first), "Start", ["overrides": JSON(overrides), "goal": .string(goal)], name: name,
-      timeout: timeout, progress: progress)
+    return pair.first
   }
 
   /// Asks for something that takes its time, and waits for it.

@@ -11,24 +11,29 @@ public struct MachineFacts: Sendable, Equatable {
   public var rootID: UInt32
   /// How many ids it has.
   public var idCount: UInt32
+  /// A folder of the host's that is there while it runs and that nobody looks for anything in.
+  public var mountPoint: String
   /// What its root is.
   public var root: MachineRoot
   /// The contents of the credentials that the spec loads from files, by name.
   public var loadedCredentials: [(name: String, value: [UInt8])] = []
 
   /// What is known of a machine.
-  public init(name: MachineName, uuid: MachineUUID, rootID: UInt32, idCount: UInt32, root: MachineRoot) {
+  public init(
+    name: MachineName, uuid: MachineUUID, rootID: UInt32, idCount: UInt32, mountPoint: String, root: MachineRoot
+  ) {
     self.name = name
     self.uuid = uuid
     self.rootID = rootID
     self.idCount = idCount
+    self.mountPoint = mountPoint
     self.root = root
   }
 
   /// Compares everything.
   public static func == (left: Self, right: Self) -> Bool {
     left.name == right.name && left.uuid == right.uuid && left.rootID == right.rootID
-      && left.idCount == right.idCount && left.root == right.root
+      && left.idCount == right.idCount && left.mountPoint == right.mountPoint && left.root == right.root
       && left.loadedCredentials.elementsEqual(right.loadedCredentials, by: ==)
   }
 }

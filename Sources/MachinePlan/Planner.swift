@@ -29,7 +29,8 @@ extension MachinePlan {
     self.init(
       hostSteps: steps,
       stage: StagePlan(
-        name: machine.name.description, rootID: machine.rootID, operations: planner.operations,
+        name: machine.name.description, rootID: machine.rootID, mountPoint: machine.mountPoint,
+        operations: planner.operations,
         candidates: Planner.initCandidates, arguments: planner.initArguments, environment: planner.environment),
       warnings: planner.warnings)
   }

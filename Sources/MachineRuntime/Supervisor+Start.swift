@@ -43,6 +43,9 @@ extension Supervisor {
     undo.push { [store, name] in try? store.removeRuntimeFolder(of: name) }
     let folder = try store.makeRuntimeFolder(of: name)
     self.folder = folder
+    let log = try folder.open(
+      "supervisor.log", [.write, .create, .append, .noFollow], lookup: .beneath, mode: 0o600)
+    try check(dup2(log.raw, 2), "open", "supervisor.log")
     state = MachineState(
       bootID: try currentBootID(), supervisor: getpid(), started: clinux_unix_seconds())
     try saveState()
@@ -92,7 +95,7 @@ extension Supervisor {
     }
     var machine = MachineFacts(
       name: name, uuid: spec.machine.uuid ?? record.uuid, rootID: record.range.base, idCount: record.range.count,
-      root: root)
+      mountPoint: store.runtimeFolder(of: name), root: root)
     for credential in spec.exec.loadCredentials {
       let path = credential.path.description
       do {

@@ -4,6 +4,8 @@ public struct StagePlan: Sendable, Equatable {
   public var name: String
   /// The host's id of the machine's root.
   public var rootID: UInt32
+  /// A folder of the host's that the root is put together on, in the stage's own mount namespace.
+  public var mountPoint: String
   /// The steps; those up to `enterNamespaces` run on the host's side of the user namespace.
   public var operations: [SetupOperation]
   /// Programs of the machine to try in turn; the first that is there becomes process 1.
@@ -15,11 +17,13 @@ public struct StagePlan: Sendable, Equatable {
 
   /// A plan.
   public init(
-    name: String, rootID: UInt32, operations: [SetupOperation], candidates: [String], arguments: [String],
+    name: String, rootID: UInt32, mountPoint: String, operations: [SetupOperation], candidates: [String],
+    arguments: [String],
     environment: [String]
   ) {
     self.name = name
     self.rootID = rootID
+    self.mountPoint = mountPoint
     self.operations = operations
     self.candidates = candidates
     self.arguments = arguments

@@ -4,6 +4,7 @@ extension StagePlan {
     var writer = WireWriter()
     writer.text(name)
     writer.integer(rootID)
+    writer.text(mountPoint)
     writer.list(operations) { $0.operation($1) }
     writer.list(candidates) { $0.text($1) }
     writer.list(arguments) { $0.text($1) }
@@ -17,7 +18,7 @@ extension StagePlan {
   public init(decoding bytes: [UInt8]) throws(WireError) {
     var reader = WireReader(bytes)
     self.init(
-      name: try reader.text(), rootID: try reader.integer(),
+      name: try reader.text(), rootID: try reader.integer(), mountPoint: try reader.text(),
       operations: try reader.list { (reader) throws(WireError) in try reader.operation() },
       candidates: try reader.texts(), arguments: try reader.texts(), environment: try reader.texts())
     guard reader.isAtEnd else { throw WireError(expected: "the end of the plan") }

@@ -22,7 +22,7 @@ func boot(_ bytes: [UInt8], userNamespace: UserNamespace, channel: Channel) thro
   _ = clinux_set_name("henge-\(plan.name)")
   // Modes in the plan are meant as they stand.
   umask(0)
-  var setup = Setup(rootID: plan.rootID, userNamespace: userNamespace, channel: channel)
+  var setup = Setup(rootID: plan.rootID, userNamespace: userNamespace, channel: channel, mountPoint: plan.mountPoint)
   for operation in plan.operations {
     do throws(Failure) {
       try setup.perform(operation)
@@ -75,7 +75,8 @@ extension SetupOperation {
   /// The path that the operation is about.
   var path: String? {
     switch self {
-    case .directory(let path, _), .file(let path, _, _), .symbolicLink(let path, _), .remove(let path), .copy(_, let path, _),
+    case .directory(let path, _), .file(let path, _, _), .symbolicLink(let path, _), .remove(let path),
+      .copy(_, let path, _),
       .linkIfThere(let path, _, _),
       .inaccessibleNodes(let path), .memory(let path, _, _, _, _), .device(let path, _, _), .notifySocket(let path),
       .sealMount(let path), .mount(_, let path, _, _), .console(let path, _), .mask(let path), .readOnlyView(let path):

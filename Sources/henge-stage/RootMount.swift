@@ -16,11 +16,15 @@ extension Setup {
     var attributes: MountAttributes = .noDevices
     if readOnly { attributes.insert(.readOnly) }
     try tree.change(set: attributes)
-    // Stacked on the host's root: the one place that is there on every host and for every user, and that absolute
-    // paths, which start below it, still pass by.
-    try tree.attach(on: try Descriptor.open("/", [.path, .directory]))
+    // Not on the host's root itself, where it would be in the way of letting go of that.
+    try tree.attach(on: try place())
     root = tree.descriptor
     try check(fchdir(root.raw), "enter", "the machine's root")
+  }
+
+  /// Where mounts need a place in the tree; each lands on top of the one before.
+  private func place() throws(Failure) -> Descriptor {
+    try Descriptor.open(mountPoint, [.path, .directory, .noFollow])
   }
 
   private func layer(_ layer: RootLayer) throws(Failure) -> MountTree {
@@ -47,10 +51,10 @@ extension Setup {
     return try MountTree(filesystem: "overlay", options: [("source", "henge")], descriptors: parts)
   }
 
-  /// Overlayfs takes an upper only from a mount with a place in the tree, so this one is stacked below the root too.
+  /// Overlayfs takes an upper only from a mount with a place in the tree, so this one gets one, below the root.
   private func memoryUpper() throws(Failure) -> Descriptor {
     let memory = try MountTree(filesystem: "tmpfs", options: [("mode", "0700"), ("size", "50%")])
-    try memory.attach(on: try Descriptor.open("/", [.path, .directory]))
+    try memory.attach(on: try place())
     for (name, owner) in [("upper", rootID), ("work", 0)] {
       try check(mkdirat(memory.descriptor.raw, name, 0o755), "make the folder", name)
       try check(fchownat(memory.descriptor.raw, name, owner, owner, 0), "give away", name)
@@ -75,7 +79,7 @@ extension Setup {
         fchownat(memory.descriptor.raw, name, rootID, rootID, clinux_at_symlink_nofollow), "give away", "/\(name)")
     }
     // Attached below once the root itself is: a detached mount takes no mounts on older kernels.
-    try memory.attach(on: try Descriptor.open("/", [.path, .directory]))
+    try memory.attach(on: try place())
     try usr.attach(on: try memory.descriptor.open("usr", [.path, .directory], lookup: .beneath))
     return try MountTree(copying: "", from: memory.descriptor, recursive: true)
   }

@@ -8,6 +8,8 @@ struct Setup {
   let rootID: UInt32
   let userNamespace: UserNamespace
   let channel: Channel
+  /// A folder of the host's to put the root together on.
+  let mountPoint: String
   /// The machine's root, from when it is mounted; every path is looked up beneath it.
   var root = Descriptor.currentDirectory
   /// The terminal of process 1.

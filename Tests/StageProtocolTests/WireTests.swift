@@ -3,7 +3,7 @@ import Testing
 
 /// A plan that holds every operation once, so that a forgotten field shows as inequality.
 let everything = StagePlan(
-  name: "web", rootID: 524288,
+  name: "web", rootID: 524288, mountPoint: "/run/x",
   operations: [
     .isolateMounts,
     .root(.directory("/srv/web", mapped: true), readOnly: true),
@@ -47,7 +47,7 @@ let everything = StagePlan(
 }
 
 @Test func aCountThatLiesReservesNothing() {
-  #expect(throws: WireError.self) { try StagePlan(decoding: [0, 0, 0, 0, 1, 0, 0, 0, 0xff, 0xff, 0xff, 0xff]) }
+  #expect(throws: WireError.self) { try StagePlan(decoding: [0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff]) }
 }
 
 @Test(arguments: [
