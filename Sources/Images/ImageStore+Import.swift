@@ -62,6 +62,7 @@ extension ImageStore {
     let partialName = name.description + ImageName.partial
     let partialPath = "\(path)/\(partialName)"
     let partial = try claim(name, partialName, partialPath)
+    defer { clinux_unlock(partial.raw) }
     do {
       let layerName = "layer-0"
       try Calls.check(clinux_mkdirat(partial.raw, layerName.asName, 0o755), "make", "\(partialPath)/\(layerName)")

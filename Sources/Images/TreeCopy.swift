@@ -255,8 +255,9 @@ public struct TreeCopy {
 
   // MARK: attributes
 
-  private func copyMetadata(_ source: Int32, _ target: Int32, _ stat: clinux_stat, path: @autoclosure () -> String) throws
-  {
+  private func copyMetadata(
+    _ source: Int32, _ target: Int32, _ stat: clinux_stat, path: @autoclosure () -> String
+  ) throws {
     try Calls.check(
       clinux_fchownat(
         target, Calls.itself, try shifted(stat.owner, path: path()), try shifted(stat.group, path: path())),
