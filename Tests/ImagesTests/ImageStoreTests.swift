@@ -60,6 +60,11 @@ struct ImageStoreTests {
       try store().importDirectory(open(folder("empty")), source: "empty", as: ImageName("e")) { _ in }
     }
     try makeRoot(folder("a"))
+    try shell("cp -a a f; chown 70000 f/etc/passwd", in: folder.path)
+    let foreign = #expect(throws: Failure.self) {
+      try store().importDirectory(open(folder("f")), source: "f", as: ImageName("f")) { _ in }
+    }
+    #expect(foreign?.description.contains("f/etc/passwd") == true)
     #expect(throws: Failure.self) {
       try store().importDirectory(open(folder("a")), source: "a", as: ImageName("a")) {
         if $0.entries > 5 { throw Failure("import", "a", "interrupted") }
