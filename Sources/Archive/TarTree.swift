@@ -48,7 +48,7 @@ final class TarTree {
       result = clinux_unlinkat(parent, name, 1)
       if result == -39 { throw fail("an earlier entry made a folder of it that is not empty") }
     }
-    if result < 0 && result != -2 { throw fail(Errno(result)) }
+    if result < 0 && result != -2 { throw fail(reason(result)) }
   }
 
   /// A new name, in place of what an earlier entry may have put there.
@@ -89,10 +89,9 @@ final class TarTree {
     case -40: fail("a folder on its path is a symbolic link that an earlier entry made")
     case -20: fail("a folder on its path is no folder in an earlier entry, or a symbolic link")
     case -2: fail("a folder on its path is missing")
-    default:
-      fail(Errno(result))
+    default: fail(reason(result))
     }
   }
 
-  private func Errno(_ result: Int32) -> String { Calls.failure(-result, "", "").reason }
+  private func reason(_ result: Int32) -> String { Calls.failure(-result, "", "").reason }
 }

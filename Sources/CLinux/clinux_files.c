@@ -283,6 +283,8 @@ int clinux_syncfs(int descriptor) { return syncfs(descriptor) ? -errno : 0; }
 
 int clinux_lock(int descriptor, int wait) { return flock(descriptor, LOCK_EX | (wait ? 0 : LOCK_NB)) ? -errno : 0; }
 
+int clinux_unlock(int descriptor) { return flock(descriptor, LOCK_UN) ? -errno : 0; }
+
 int clinux_free_bytes(int descriptor, uint64_t *bytes) {
   struct statvfs stat;
   if (fstatvfs(descriptor, &stat)) return -errno;
@@ -317,6 +319,13 @@ void clinux_stop_on_signals(void) {
   sigaction(SIGINT, &action, NULL);
   sigaction(SIGTERM, &action, NULL);
   sigaction(SIGHUP, &action, NULL);
+  /* Whoever started the program from a thread with signals blocked handed that on. */
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGINT);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGHUP);
+  sigprocmask(SIG_UNBLOCK, &signals, NULL);
 }
 
 int clinux_stop_signal(void) { return stop_signal; }

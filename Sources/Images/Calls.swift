@@ -102,7 +102,7 @@ package struct OwnedDescriptor: ~Copyable {
 
   package init(_ raw: Int32) { self.raw = raw }
 
-  deinit { clinux_close(raw) }
+  deinit { if raw >= 0 { clinux_close(raw) } }
 
   /// Gives the descriptor up to somebody who closes it.
   package consuming func release() -> Int32 {

@@ -43,10 +43,20 @@ package struct DescriptorStack: ~Copyable {
   /// The directory where the walk is.
   package var current: Int32 { levels.last?.descriptor ?? top }
 
+  /// The directory that is so many below the top, nil when it is not held open.
+  package func descriptor(atDepth depth: Int) -> Int32? {
+    if depth == 0 { return top }
+    guard levels.indices.contains(depth - 1), levels[depth - 1].descriptor >= 0 else { return nil }
+    return levels[depth - 1].descriptor
+  }
+
   /// The path of the current directory, for an error.
-  package var path: String {
+  package var path: String { path(atDepth: levels.count) }
+
+  /// The path of the directory that is so many below the top, for an error.
+  package func path(atDepth depth: Int) -> String {
     var result = topPath
-    for level in levels { result += "/" + level.name.withUnsafeBufferPointer(Self.text) }
+    for level in levels.prefix(depth) { result += "/" + level.name.withUnsafeBufferPointer(Self.text) }
     return result
   }
 

@@ -24,17 +24,19 @@ extension ImageStore {
   ///   - source: what the directory is called in the record and in errors.
   ///   - name: the image's name.
   ///   - devices: what to do with device nodes.
+  ///   - foreign: what to do with ids outside 0…65535.
   ///   - progress: called after each entry and each piece of a large file; throwing ends the import.
   /// - Returns: the record, and what was left out.
   /// - Throws: `Failure`; nothing of the image is left then.
   public func importDirectory(
     _ directory: FileDescriptor, source: String, as name: ImageName, devices: TreeCopy.Devices = .skip,
-    progress: @escaping (Progress) throws -> Void
+    foreign: IDShift.Foreign = .fail, progress: @escaping (Progress) throws -> Void
   ) throws -> (record: ImageRecord, summary: TreeCopy.Summary) {
     var summary = TreeCopy.Summary()
     let record = try importImage(name, source: source) { layer in
       var copy = TreeCopy()
       copy.devices = devices
+      copy.imageIDs = foreign
       copy.progress = { try progress(Progress(entries: $0.entries, bytes: $0.bytes)) }
       try refuseOwnTree(directory, layer, source)
       summary = try copy.copy(from: directory, to: layer, sourcePath: source)
@@ -62,6 +64,7 @@ extension ImageStore {
     let partialName = name.description + ImageName.partial
     let partialPath = "\(path)/\(partialName)"
     let partial = try claim(name, partialName, partialPath)
+    defer { clinux_unlock(partial.raw) }
     do {
       let layerName = "layer-0"
       try Calls.check(clinux_mkdirat(partial.raw, layerName.asName, 0o755), "make", "\(partialPath)/\(layerName)")

@@ -29,7 +29,7 @@ extension ImageStore {
     }
     // Held until the end: it tells other removers that somebody is at it.
     let held = OwnedDescriptor(raw)
-    defer { withExtendedLifetime(held.raw) {} }
+    defer { clinux_unlock(held.raw) }
     try TreeRemove.remove(removing, in: FileDescriptor(rawValue: images.raw), path: "\(path)/\(removing)")
   }
 
@@ -70,7 +70,7 @@ extension ImageStore {
       else { continue }
       let held = OwnedDescriptor(raw)
       try? TreeRemove.remove(name, in: FileDescriptor(rawValue: images.raw), path: "\(path)/\(name)")
-      withExtendedLifetime(held.raw) {}
+      clinux_unlock(held.raw)
     }
   }
 }

@@ -119,6 +119,7 @@ public struct ImageStore: Sendable {
       result = clinux_lock(lock.raw, 1)
     }
     try Calls.check(result, "lock", "\(path)/.lock")
+    defer { clinux_unlock(lock.raw) }
     return try body()
   }
 }

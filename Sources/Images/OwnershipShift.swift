@@ -40,6 +40,7 @@ public enum OwnershipShift {
     if clinux_lock(lock.raw, 0) < 0 {
       throw Failure("shift the owners of", path, "it is being done already", advice: "wait for the other one")
     }
+    defer { clinux_unlock(lock.raw) }
     let journal = try ShiftJournal(state: state.rawValue, top: stat, shift: shift)
     let threads = min(max(threads ?? Int(clinux_processors()), 1), 64)
     let pool = WalkPool(threads: threads)

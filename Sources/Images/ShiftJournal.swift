@@ -112,11 +112,15 @@ final class ShiftJournal {
     try Calls.check(clinux_fdatasync(file.raw), "sync the journal", Self.name)
   }
 
-  /// Ends the shift: the journal goes, after everything it stood for is on the disk.
+  /// Ends the shift: the journal goes, not before everything it stood for.
   ///
   /// - Parameter top: the shifted directory.
   func finish(_ top: Int32) throws(Failure) {
-    if !isEmpty { try Calls.check(clinux_syncfs(top), "sync", Self.name) }
+    // One file system brings changes of modes, attributes and names to the disk in their order; two know no order.
+    let isElsewhere =
+      try Calls.stat(file.raw, Calls.itself, path: Self.name).device
+      != Calls.stat(top, Calls.itself, path: Self.name).device
+    if !isEmpty && isElsewhere { try Calls.check(clinux_syncfs(top), "sync", Self.name) }
     try Calls.check(clinux_unlinkat(state, Self.name.asName, 0), "remove the journal", Self.name)
   }
 

@@ -33,27 +33,41 @@ final class ShiftWorker {
     var pending = [try shiftFiles(top.raw, topStat, path: stack.path)]
     while let last = pending.indices.last {
       if pool.isStopped { return }
+      // From as far up as there is something: the most work for one hand-over.
+      if pool.wantsWork, let depth = pending.firstIndex(where: { !$0.isEmpty }),
+        let parent = stack.descriptor(atDepth: depth), let name = pending[depth].popLast()
+      {
+        let path = stack.path(atDepth: depth) + "/" + String(name: name)
+        let opened = try openDirectory(name, in: parent, path: path)
+        if opened.raw >= 0 { pool.give(WalkPool.Subtree(descriptor: opened.release(), path: path)) }
+        continue
+      }
       guard let name = pending[last].popLast() else {
         pending.removeLast()
         if !pending.isEmpty { try stack.pop() }
         continue
       }
-      let opened = clinux_openat2(
-        stack.current, name, CLINUX_O_DIRECTORY | CLINUX_O_NOFOLLOW, 0,
-        CLINUX_RESOLVE_BENEATH | CLINUX_RESOLVE_NO_SYMLINKS | CLINUX_RESOLVE_NO_XDEV)
-      // Gone, replaced by a file, or a mount.
-      if opened == -2 || opened == -20 || opened == -40 || opened == -18 { continue }
-      let directory = OwnedDescriptor(try Calls.check(opened, "open", stack.path(of: name)))
+      let directory = try openDirectory(name, in: stack.current, path: stack.path(of: name))
+      if directory.raw < 0 { continue }
       let stat = try Calls.stat(directory.raw, Calls.itself, path: stack.path(of: name))
-      summary.entries += 1
-      if try careful.shiftDirectory(directory.raw, stat, path: stack.path(of: name)) { summary.changed += 1 }
-      if pool.wantsWork {
-        pool.give(WalkPool.Subtree(descriptor: directory.release(), path: stack.path(of: name)))
-        continue
-      }
       stack.push(directory, identity: stat.identity, name: name)
       pending.append(try shiftFiles(stack.current, stat, path: stack.path))
     }
+  }
+
+  /// Opens a directory and shifts it itself; what is none any more, or is a mount, has a negative descriptor.
+  private func openDirectory(
+    _ name: Name, in parent: Int32, path: @autoclosure () -> String
+  ) throws -> OwnedDescriptor {
+    let opened = clinux_openat2(
+      parent, name, CLINUX_O_DIRECTORY | CLINUX_O_NOFOLLOW, 0,
+      CLINUX_RESOLVE_BENEATH | CLINUX_RESOLVE_NO_SYMLINKS | CLINUX_RESOLVE_NO_XDEV)
+    if opened == -2 || opened == -20 || opened == -40 || opened == -18 { return OwnedDescriptor(-1) }
+    let directory = OwnedDescriptor(try Calls.check(opened, "open", path()))
+    let stat = try Calls.stat(directory.raw, Calls.itself, path: path())
+    summary.entries += 1
+    if try careful.shiftDirectory(directory.raw, stat, path: path()) { summary.changed += 1 }
+    return directory
   }
 
   private func shiftFiles(

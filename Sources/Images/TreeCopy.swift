@@ -28,6 +28,8 @@ public struct TreeCopy {
 
   /// Moves ids on the way, when set.
   public var shift: IDShift?
+  /// Whether only ids of an image (0…65535) are taken, when none is shifted, and what is done with others.
+  public var imageIDs: IDShift.Foreign?
   /// What to do with device nodes.
   public var devices = Devices.skip
   /// Whether to go into what is mounted on the tree.
@@ -255,8 +257,9 @@ public struct TreeCopy {
 
   // MARK: attributes
 
-  private func copyMetadata(_ source: Int32, _ target: Int32, _ stat: clinux_stat, path: @autoclosure () -> String) throws
-  {
+  private func copyMetadata(
+    _ source: Int32, _ target: Int32, _ stat: clinux_stat, path: @autoclosure () -> String
+  ) throws {
     try Calls.check(
       clinux_fchownat(
         target, Calls.itself, try shifted(stat.owner, path: path()), try shifted(stat.group, path: path())),
@@ -266,7 +269,11 @@ public struct TreeCopy {
       let text = String(name: name)
       if Attributes.isHostLabel(text) { continue }
       guard var value = try Attributes.value(source, name, path: path()) else { continue }
-      if let shift { value = try Self.rewrite(text, value, shift, path: path()) }
+      if let shift {
+        value = try Self.rewrite(text, value, shift, path: path())
+      } else if imageIDs != nil {
+        value = try Self.rewrite(text, value, { imageID($0) }, path: path()) { Self.outside($0, path()) }
+      }
       try Attributes.set(target, name, value, path: path())
     }
     if !stat.isSymbolicLink {
@@ -278,18 +285,39 @@ public struct TreeCopy {
   }
 
   private func shifted(_ id: UInt32, path: @autoclosure () -> String) throws(Failure) -> UInt32 {
-    guard let shift else { return id }
+    guard let shift else {
+      guard let result = imageID(id) else { throw Self.outside(id, path()) }
+      return result
+    }
     guard let result = shift(id) else { throw shift.foreignID(id, path: path()) }
     return result
+  }
+
+  private func imageID(_ id: UInt32) -> UInt32? {
+    guard let imageIDs, id > 65535 else { return id }
+    return imageIDs == .squash ? 65534 : nil
+  }
+
+  private static func outside(_ id: UInt32, _ path: String) -> Failure {
+    Failure(
+      "import", path, "its owner, group or an id in its attributes is \(id), which is outside 0…65535",
+      advice: "give it another owner, or pass --squash-ids")
   }
 
   static func rewrite(
     _ name: String, _ value: [UInt8], _ shift: IDShift, path: @autoclosure () -> String
   ) throws(Failure) -> [UInt8] {
+    try rewrite(name, value, { shift($0) }, path: path()) { shift.foreignID($0, path: path()) }
+  }
+
+  private static func rewrite(
+    _ name: String, _ value: [UInt8], _ map: (UInt32) -> UInt32?, path: @autoclosure () -> String,
+    _ foreign: (UInt32) -> Failure
+  ) throws(Failure) -> [UInt8] {
     do {
-      return try AttributeIDs.rewrite(name, value) { shift($0) }
+      return try AttributeIDs.rewrite(name, value, map)
     } catch .foreign(let id) {
-      throw shift.foreignID(id, path: path())
+      throw foreign(id)
     } catch {
       throw Failure("shift attribute \(name) of", path(), "its value is malformed")
     }

@@ -70,8 +70,9 @@ public enum TreeRemove {
   }
 
   /// Removes a directory that was emptied, emptying it again when something was put in meanwhile.
-  private static func removeDirectory(_ name: Name, _ stack: borrowing DescriptorStack, _ reader: DirectoryReader) throws
-  {
+  private static func removeDirectory(
+    _ name: Name, _ stack: borrowing DescriptorStack, _ reader: DirectoryReader
+  ) throws {
     for _ in 0..<passes {
       let result = clinux_unlinkat(stack.current, name, 1)
       if result == 0 || result == noEntry { return }

@@ -14,7 +14,7 @@ struct Arguments {
 
   static let usage = """
     usage: henge-import [--state DIR] [--keep-devices] [--squash-ids] [--max-entries N] [--max-bytes N] tar FILE NAME
-           henge-import [--state DIR] [--keep-devices] fs DIR NAME
+           henge-import [--state DIR] [--keep-devices] [--squash-ids] fs DIR NAME
     FILE may be '-' for standard input. The state folder is DIR, or $HENGE_STATE_DIR, or the usual one.
     """
 

@@ -83,7 +83,8 @@ func run(_ arguments: Arguments) throws {
     let line = ProgressLine(name: name.description, total: nil)
     defer { line.end() }
     let result = try store.importDirectory(
-      directory, source: path, as: name, devices: arguments.options.keepsDevices ? .keep : .skip
+      directory, source: path, as: name, devices: arguments.options.keepsDevices ? .keep : .skip,
+      foreign: arguments.options.squashesIDs ? .squash : .fail
     ) {
       try stopIfAsked()
       line.update(entries: $0.entries, bytes: $0.bytes, read: 0)

@@ -90,6 +90,8 @@ int clinux_fdatasync(int descriptor);
 int clinux_syncfs(int descriptor);
 /* An exclusive lock: EWOULDBLOCK when another open file holds it and wait is not set. */
 int clinux_lock(int descriptor, int wait);
+/* Gives a lock up, also for the copies of the descriptor that a child has between fork and exec: closing would not. */
+int clinux_unlock(int descriptor);
 /* Bytes that an ordinary user may still write to the file system. */
 int clinux_free_bytes(int descriptor, uint64_t *bytes);
 
