@@ -1,0 +1,65 @@
+# Everything that is done with this checkout. Two targets suffice: `make demo` and `make test`.
+
+SHELL := /bin/bash
+PREFIX ?= /usr/local
+DESTDIR ?=
+BUILD := $(CURDIR)/.build/release
+SWIFT_FLAGS := -c release --static-swift-stdlib
+PROGRAMS := hengectl henge-supervisor henge-stage henge-import
+
+# Debian's packages that building takes, besides a Swift toolchain.
+BUILD_PACKAGES := libsystemd-dev libcap-dev libmount-dev libarchive-dev pkg-config
+# And those that the tests take: tools that make the trees to import, and real peers to talk with.
+TEST_PACKAGES := acl attr dbus-daemon libcap2-bin python3-minimal uidmap xz-utils zstd
+
+include images/images.mk
+include Tests/Benchmarks/bench.mk
+
+.PHONY: all build test unit-tests integration-tests demo install lint format install-build-tools install-test-tools clean
+
+all: build
+
+build: install-build-tools
+	@echo "build: the four programs, in $(BUILD)"
+	@swift build $(SWIFT_FLAGS)
+
+# Installs only what is missing, so that a second run asks no mirror for anything.
+define install-packages
+	@missing=$$(for package in $(1); do \
+	    [ "$$(dpkg-query -Wf '$${db:Status-Status}' $$package 2>/dev/null)" = installed ] || echo $$package; done); \
+	  [ -z "$$missing" ] || { \
+	    echo "install: " $$missing; \
+	    export DEBIAN_FRONTEND=noninteractive; \
+	    apt-get install --yes --no-install-recommends $$missing </dev/null >/dev/null 2>&1 || \
+	    { apt-get update </dev/null && apt-get install --yes --no-install-recommends $$missing </dev/null; }; }
+endef
+
+install-build-tools:
+	$(call install-packages,$(BUILD_PACKAGES))
+
+install-test-tools: install-build-tools install-image-tools
+	$(call install-packages,$(TEST_PACKAGES))
+
+# What CI runs: style, the builder of the images, the images, the programs, and every test.
+test: install-test-tools lint check-images images build
+	@echo "test: every target's own tests, then the programs against real guests"
+	@HENGE_PROGRAMS=$(BUILD) HENGE_IMAGES="$$(images/build --cache)" swift test --parallel --num-workers 2
+
+lint:
+	@echo "lint: swift-format, strict"
+	@swift format lint --strict --recursive Package.swift Sources Tests
+
+format:
+	@swift format --in-place --recursive Package.swift Sources Tests
+
+demo: install-image-tools build image-trixie
+	@PATH="$(BUILD):$$PATH" docs/demo.sh "$$(images/build --path trixie)"
+
+install: build
+	@echo "install: programs and units below $(DESTDIR)$(PREFIX)"
+	@install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/henge
+	@install -m 0755 $(BUILD)/hengectl $(DESTDIR)$(PREFIX)/bin/
+	@install -m 0755 $(BUILD)/henge-supervisor $(BUILD)/henge-stage $(BUILD)/henge-import $(DESTDIR)$(PREFIX)/libexec/henge/
+
+clean:
+	@rm -rf .build build
