@@ -9,9 +9,8 @@ let strict: [SwiftSetting] = [
   .enableUpcomingFeature("ExistentialAny"),
 ]
 
-// Its own copy of what Swift's runtime needs of the C++ library: a quarter of the time to start went into loading the
-// shared one. Symbols are of no use to an operator, and the stage is copied whole at each start.
-let lean: [LinkerSetting] = [.unsafeFlags(["-Xclang-linker", "-static-libstdc++", "-Xlinker", "-s"])]
+// Symbols are of no use to an operator, and the stage is copied whole at each start.
+let lean: [LinkerSetting] = [.unsafeFlags(["-Xlinker", "-s"])]
 
 let system: Target.Dependency = .product(name: "SystemPackage", package: "swift-system")
 let arguments: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
