@@ -67,8 +67,13 @@ struct HostPreparation {
     let supervisor = try group.child("supervisor")
     let payload = try group.child("payload")
     try payload.delegate(to: plan.delegate, files: plan.delegatedFiles)
-    try supervisor.write("cgroup.procs", "0")
     return (group, supervisor, payload)
+  }
+
+  /// Moves this process into the supervisor's part. Moving waits for a grace period of the kernel's, some milliseconds,
+  /// so it comes after process 1 is on its way and not before.
+  func enterGroup() throws(Failure) {
+    try supervisorGroup.write("cgroup.procs", "0")
   }
 
   /// Makes the machine's part anew, for the next start of the same machine.

@@ -20,6 +20,7 @@ extension Supervisor {
     mark("ready")
     guest?.close()
     let guest = GuestConnection(leader: leader.process, programs: programs, loop: loop)
+    guest.program = sealedStage
     self.guest = guest
     guest.open { [unowned self] in
       guest.state { [unowned self] result in

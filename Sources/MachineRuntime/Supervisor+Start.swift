@@ -73,13 +73,13 @@ extension Supervisor {
   private func makePlan(record: MachineRecord, spec: Spec) throws -> MachinePlan {
     let folder = store.folder(of: name)
     let root: MachineRoot
-    let files: String
+    var files: String?
     switch record.root {
     case .layers(let image, let layers):
-      // The record lists the lowest layer first, the kernel wants the top one first.
+      // The record lists the lowest layer first, the kernel wants the top one first. That they can be mapped was found
+      // out when the machine was made this way.
       let paths = layers.reversed().map { store.layer($0, of: image) }
       root = .layers(paths, upper: "\(folder)/upper", work: "\(folder)/work")
-      files = paths.last ?? folder
     case .copy:
       root = .tree("\(folder)/root", ownership: .init(record.shift))
       files = "\(folder)/root"
@@ -87,11 +87,13 @@ extension Supervisor {
       root = .tree(path, ownership: .init(record.shift))
       files = path
     }
-    let holder: Descriptor
-    do {
-      holder = try Descriptor.open(files, [.directory, .noFollow])
-    } catch {
-      throw Failure("start", name.description, "its files at \(files) cannot be opened: \(error.reason)")
+    var holder: Descriptor?
+    if let files {
+      do {
+        holder = try Descriptor.open(files, [.directory, .noFollow])
+      } catch {
+        throw Failure("start", name.description, "its files at \(files) cannot be opened: \(error.reason)")
+      }
     }
     var machine = MachineFacts(
       name: name, uuid: spec.machine.uuid ?? record.uuid, rootID: record.range.base, idCount: record.range.count,
@@ -113,6 +115,14 @@ extension Supervisor {
     }
   }
 
+  /// The stage in a sealed copy, which is kept until the machine is up: the way in to its bus takes it as well.
+  private func stageProgram() throws(Failure) -> Descriptor {
+    if let sealedStage { return sealedStage }
+    let copy = try Descriptor.sealedProgram(copying: try programs.path(of: "henge-stage"))
+    sealedStage = copy
+    return copy
+  }
+
   func saveState() throws(Failure) {
     guard let state, let folder else { return }
     try folder.replaceFile("state.json", with: state.json.compact.utf8, durable: false)
@@ -121,7 +131,7 @@ extension Supervisor {
   /// Starts the stage; also for the same machine's next start after a reboot.
   func startStage() throws {
     guard let plan, let host, let folder else { throw Failure("start", name.description, "it is not prepared") }
-    let program = try Descriptor.sealedProgram(copying: try programs.path(of: "henge-stage"))
+    let program = try stageProgram()
     let errors = try folder.open(
       "stage.log", [.write, .create, .append, .noFollow], lookup: .beneath, mode: 0o600)
     stage = try StageRun(
@@ -168,6 +178,7 @@ extension Supervisor {
         })
     }
     enter(.booting)
+    try host?.enterGroup()
   }
 }
 

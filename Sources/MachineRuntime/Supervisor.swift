@@ -30,6 +30,7 @@ public final class Supervisor {
   let undo = UndoStack()
 
   var stage: StageRun?
+  var sealedStage: Descriptor?
   var leader: (process: Pidfd, id: Int32)?
   var console: ConsoleLog?
   var notify: NotifySocket?
@@ -37,6 +38,7 @@ public final class Supervisor {
   var runSources: [EventLoop.Source] = []
   var guest: GuestConnection?
   var deadline: EventLoop.Source?
+  private var rest: EventLoop.Source?
   var control: ControlServer?
   var observers: [Observer] = []
 
@@ -63,6 +65,7 @@ public final class Supervisor {
     loop = try EventLoop()
     let control = ControlServer(service: controlService(), on: loop)
     self.control = control
+    control.onIdle = { [unowned self] in settle() }
     if let connection { try control.serve(connection) }
   }
 
@@ -85,9 +88,19 @@ public final class Supervisor {
   /// Changes the phase and answers those who waited for it.
   func enter(_ next: Phase) {
     phase = next
+    if case .up = next { settle() }
     mark(next.name)
     log.info("\(name): \(next.name)")
     tellObservers()
+  }
+
+  /// Lets go of what only a start needs, and a moment after the last question of the memory that answering took: a
+  /// running machine costs as little as can be.
+  private func settle() {
+    guard case .up = phase else { return }
+    sealedStage = nil
+    guest?.program = nil
+    rest = try? loop.addTimer(after: 300_000, accuracy: 100_000) { clinux_release_memory() }
   }
 
   /// The folder of the running machine, for what lies in it.
