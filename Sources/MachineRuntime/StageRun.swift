@@ -23,6 +23,7 @@ final class StageRun {
 
   private(set) var notifySocket: Descriptor?
   private(set) var console: Descriptor?
+  private(set) var systemdFolder: Descriptor?
   private(set) var leader: (process: Pidfd, id: Int32)?
 
   init(
@@ -57,6 +58,7 @@ final class StageRun {
       case .console: console = descriptor
       case .leader(let id): leader = descriptor.map { (Pidfd($0), id) }
       case .executing(let time): executing = time
+      case .watchedFolder: systemdFolder = descriptor
       case .connection: break
       case .failed(let stage):
         var line = Failure(stage.operation, stage.subject.isEmpty ? nil : stage.subject, stage.reason)

@@ -178,6 +178,13 @@ extension Supervisor {
         })
     }
     enter(.booting)
+    if wantsProgress, let systemd = stage.systemdFolder, let sealedStage {
+      progress = try BootProgress(watching: systemd, leader: leader.process, program: sealedStage, on: loop) {
+        [unowned self] unit in
+        activeUnits += 1
+        tellProgress(unit: unit)
+      }
+    }
     try host?.enterGroup()
   }
 }

@@ -37,6 +37,8 @@ public enum StageMessage: Sendable, Equatable {
   case notifySocket
   /// The controlling side of the console comes along.
   case console
+  /// The watched folder comes along.
+  case watchedFolder
   /// The leader's pidfd comes along, with its number on the host.
   case leader(Int32)
   /// Exec is next, at this time of the monotonic clock in microseconds.

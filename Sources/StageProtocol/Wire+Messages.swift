@@ -35,6 +35,7 @@ extension StageMessage {
     case .leader(let process): writer.byte(3); writer.integer(process)
     case .executing(let time): writer.byte(4); writer.integer(time)
     case .connection: writer.byte(5)
+    case .watchedFolder: writer.byte(7)
     case .failed(let failure):
       writer.byte(6)
       writer.text(failure.operation)
@@ -56,6 +57,7 @@ extension StageMessage {
     case 3: self = .leader(try reader.integer())
     case 4: self = .executing(try reader.integer())
     case 5: self = .connection
+    case 7: self = .watchedFolder
     case 6:
       self = .failed(
         StageFailure(

@@ -21,6 +21,7 @@ let everything = StagePlan(
     .memory("/run", kind: .ramfs, mode: 0o755, options: ["size=10%"], attributes: [.noSetID, .noDevices]),
     .bind(Bind(source: "/s", path: "/t", recursive: true, mapped: true, optional: false, attributes: .readOnly)),
     .device("/dev/null", major: 1, minor: 3), .notifySocket("/run/host/notify"), .sealMount("/run/host"),
+    .watchedFolder("/run/systemd", mode: 0o755),
     .enterNamespaces, .hostname("web"), .adoptRoot,
     .mount(filesystem: "proc", path: "/proc", options: [], attributes: [.noExecute]),
     .console("/dev/console", devpts: "/dev/pts"), .mask("/proc/kcore"), .readOnlyView("/proc/bus"), .pivot,
@@ -51,7 +52,7 @@ let everything = StagePlan(
 }
 
 @Test(arguments: [
-  StageMessage.notifySocket, .console, .leader(4242), .executing(1 << 40), .connection,
+  StageMessage.notifySocket, .console, .watchedFolder, .leader(4242), .executing(1 << 40), .connection,
   .failed(StageFailure(operation: "open", subject: "/x", reason: "no such file", errno: 2)),
 ])
 func aMessageSurvivesTheWire(message: StageMessage) throws {
