@@ -76,13 +76,16 @@ struct Planner {
     steps.append(
       .cgroup(
         CgroupPlan(
-          parent: host.cgroup.own, name: "henge-\(machine.name)", delegate: machine.rootID,
+          parent: host.cgroup.own, name: groupName, delegate: machine.rootID,
           delegatedFiles: host.cgroup.delegatedFiles,
           // Far above what any system needs, far below what would hurt the host: every group costs kernel memory.
           maxDepth: 64, maxDescendants: 16384)))
     steps.append(.userNamespace(base: machine.rootID, count: machine.idCount))
     return steps
   }
+
+  /// Another installation on this host may have a machine of the same name, but not of the same id.
+  private var groupName: String { "henge-\(machine.name)-\(machine.uuid.plain.prefix(8))" }
 
   /// What `hostname` says already decides unless the image has an `/etc/hostname`; a name in the spec decides over that
   /// as well. systemd in a container takes its kernel command line from these arguments.
