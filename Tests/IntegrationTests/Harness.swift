@@ -92,9 +92,11 @@ struct RunningProgram {
       case .signalled(let number): 128 + number
       case nil: -1
       }
-    return Outcome(
+    let outcome = Outcome(
       code: code, output: try contents(output), errors: try contents(errors), seconds: elapsed, isTimedOut: isTimedOut,
       arguments: arguments)
+    if Checkout.environmentVariable("HENGE_TEST_TRACE") != nil { print(outcome) }
+    return outcome
   }
 
   private func contents(_ file: Descriptor) throws -> String {
