@@ -13,7 +13,8 @@ extension MachinePlan {
     var planner = Planner(spec: spec, host: host, machine: machine)
     try planner.checkHost()
     let root = try planner.root()
-    let steps = planner.hostSteps(root)
+    let journal = try planner.journalFolder()
+    let steps = planner.hostSteps(root, journal: journal)
     planner.operations = [.isolateMounts, .root(root.source, readOnly: root.isReadOnly)]
     planner.warnOfWhatIsToCome()
     planner.checkInit()
@@ -22,6 +23,7 @@ extension MachinePlan {
     planner.makeHostFolder()
     planner.makeCredentials()
     planner.shapeEtc()
+    if let journal { planner.bindJournal(journal) }
     planner.makeOperatorsMounts()
     planner.operations += [.sealMount("/run/host"), .enterNamespaces, .hostname(planner.hostname), .adoptRoot]
     planner.mountKernel()
@@ -70,9 +72,10 @@ struct Planner {
     }
   }
 
-  func hostSteps(_ root: PlannedRoot) -> [HostStep] {
+  func hostSteps(_ root: PlannedRoot, journal: String?) -> [HostStep] {
     var steps: [HostStep] = []
     if let shift = root.shift { steps.append(shift) }
+    if let journal { steps.append(.journalFolder(path: journal, owner: machine.rootID)) }
     steps.append(
       .cgroup(
         CgroupPlan(

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Images
+import MachineSpec
 import Linux
 import MachineManager
 import MachineStore
