@@ -27,7 +27,10 @@ struct Outcome: CustomStringConvertible {
   }
 
   /// Standard output as JSON.
-  func json() throws -> JSON { try JSON(parsing: Array(output.utf8)) }
+  func json() throws -> JSON {
+    guard succeeded else { throw Complaint("\(self)") }
+    return try JSON(parsing: Array(output.utf8))
+  }
 }
 
 /// A test's own complaint.

@@ -59,9 +59,10 @@ enum Host {
 
   static var processes: [Int32] { names(in: "/proc").compactMap { Int32($0) } }
 
-  /// Processes with a user id in a range, as `PID (comm)`.
+  /// Live processes with a user id in a range, as `PID (comm)`.
   static func processes(ofUIDs range: ClosedRange<UInt32>) -> [String] {
     processes.compactMap { process in
+      if status(process, "State")?.hasPrefix("Z") ?? true { return nil }
       let ids = (status(process, "Uid") ?? "").split(whereSeparator: { $0 == "\t" || $0 == " " })
       guard ids.contains(where: { UInt32($0).map(range.contains) ?? false }) else { return nil }
       return "\(process) (\(status(process, "Name") ?? "?"))"
@@ -162,8 +163,13 @@ struct Snapshot: Equatable {
       guard let text = read("/proc/\(process)/stat"), let end = text.lastIndex(of: ")") else { continue }
       // After the name: state, parent, … and as the 20th the time of the start.
       let fields = text[text.index(after: end)...].split(separator: " ")
-      guard fields.count > 19, fields[1] != "2", process != 2, isWanted(process) else { continue }
-      result.insert("\(text[...end]) \(fields[0] == "Z" ? "zombie " : "")since \(fields[19])")
+      guard fields.count > 19, let parent = Int32(fields[1]), parent != 2, process != 2, isWanted(process) else {
+        continue
+      }
+      let isZombie = fields[0] == "Z"
+      // An orphan that has ended is nobody's but the host's init's, which may take its time.
+      if isZombie && parent != getpid() && !isWanted(parent) { continue }
+      result.insert("\(text[...end]) \(isZombie ? "zombie " : "")since \(fields[19])")
     }
     return result
   }

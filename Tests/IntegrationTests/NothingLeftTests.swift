@@ -82,7 +82,7 @@ struct NothingLeftTests {
     },
     Leak(kind: "interface") { sandbox in
       let link = sandbox.name("d")
-      try runWell(["ip", "link", "add", link, "type", "dummy"])
+      try runWell(["ip", "link", "add", link, "type", "bridge"])
       return { _ = try? run(["ip", "link", "delete", link]) }
     },
     Leak(kind: "loop device") { sandbox in
