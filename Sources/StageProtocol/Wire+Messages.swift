@@ -42,6 +42,8 @@ extension StageMessage {
       writer.text(failure.subject)
       writer.text(failure.reason)
       writer.integer(failure.errno)
+      writer.text(failure.advice)
+      writer.integer(failure.code)
     }
     return writer.bytes
   }
@@ -62,7 +64,7 @@ extension StageMessage {
       self = .failed(
         StageFailure(
           operation: try reader.text(), subject: try reader.text(), reason: try reader.text(),
-          errno: try reader.integer()))
+          errno: try reader.integer(), advice: try reader.text(), code: try reader.integer()))
     default: throw WireError(expected: "a message of the stage")
     }
     guard reader.isAtEnd else { throw WireError(expected: "the end of the message") }
