@@ -7,7 +7,7 @@ import MachineStore
 import Varlink
 
 struct ListImages: ParsableCommand {
-  static let configuration = CommandConfiguration(abstract: "List all images.")
+  static let configuration = CommandConfiguration(commandName: "list-images", abstract: "List all images.")
 
   @Flag(help: "Print JSON.") var json = false
 
@@ -38,7 +38,8 @@ struct ListImages: ParsableCommand {
 }
 
 struct ImageStatus: ParsableCommand {
-  static let configuration = CommandConfiguration(abstract: "Show what is known of an image.")
+  static let configuration = CommandConfiguration(
+    commandName: "image-status", abstract: "Show what is known of an image.")
 
   @Argument(help: "The image.") var name: String
   @Flag(help: "Print JSON.") var json = false
@@ -110,7 +111,8 @@ struct ImportTar: ParsableCommand {
 }
 
 struct RemoveImage: ParsableCommand {
-  static let configuration = CommandConfiguration(abstract: "Remove images that no machine lies over.")
+  static let configuration = CommandConfiguration(
+    commandName: "remove-image", abstract: "Remove images that no machine lies over.")
 
   @Argument(help: "The images.") var names: [String]
 

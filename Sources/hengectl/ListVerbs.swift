@@ -6,7 +6,8 @@ import MachineStore
 import Varlink
 
 struct List: ParsableCommand {
-  static let configuration = CommandConfiguration(abstract: "List all machines and what they are doing.")
+  static let configuration = CommandConfiguration(
+    commandName: "list", abstract: "List all machines and what they are doing.")
 
   @Flag(help: "Print JSON.") var json = false
 
@@ -48,7 +49,7 @@ extension MachineManager.Entry {
 }
 
 struct Status: ParsableCommand {
-  static let configuration = CommandConfiguration(abstract: "Show what a machine is doing.")
+  static let configuration = CommandConfiguration(commandName: "status", abstract: "Show what a machine is doing.")
 
   @Argument(help: "The machine.") var name: String
   @Flag(help: "Print JSON.") var json = false
@@ -103,6 +104,7 @@ func failedUnit(_ unit: JSON) -> String {
 
 struct Show: ParsableCommand {
   static let configuration = CommandConfiguration(
+    commandName: "show",
     abstract: "Show a machine's properties, or the spec that counts for it.")
 
   @Argument(help: "The machine.") var name: String
@@ -140,7 +142,8 @@ struct Show: ParsableCommand {
 }
 
 struct Units: ParsableCommand {
-  static let configuration = CommandConfiguration(abstract: "List the units of a running machine.")
+  static let configuration = CommandConfiguration(
+    commandName: "units", abstract: "List the units of a running machine.")
 
   @Argument(help: "The machine.") var name: String
   @Flag(help: "Only those that failed.") var failed = false
