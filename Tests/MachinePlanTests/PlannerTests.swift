@@ -73,9 +73,9 @@ private func plan(_ text: String, host facts: HostFacts = host(), machine: Machi
   ])
   func ownership(word: String, now: TreeOwnership, mapped: Bool, shift: [UInt32]?) throws {
     let facts = try machine(.tree("/t", ownership: now))
-    let plan = try plan("[Files]\nPrivateUsersOwnership=\(word)\n", machine: facts)
-    #expect(plan.stage.operations[1] == .root(.directory("/t", mapped: mapped), readOnly: false))
-    let shifts = plan.hostSteps.compactMap { step -> [UInt32]? in
+    let made = try plan("[Files]\nPrivateUsersOwnership=\(word)\n", machine: facts)
+    #expect(made.stage.operations[1] == .root(.directory("/t", mapped: mapped), readOnly: false))
+    let shifts = made.hostSteps.compactMap { step -> [UInt32]? in
       if case .shiftOwnership("/t", let from, let to, 65536) = step { [from, to] } else { nil }
     }
     #expect(shifts == (shift.map { [$0] } ?? []))
@@ -150,9 +150,9 @@ private func plan(_ text: String, host facts: HostFacts = host(), machine: Machi
     facts.keepsJournal = true
     var known = try machine()
     known.machineID = "abc"
-    let plan = try plan("[Exec]\nLinkJournal=host\n", host: facts, machine: known)
-    #expect(plan.hostSteps.contains(.journalFolder(path: "/var/log/journal/abc", owner: 524288)))
-    let binds = plan.stage.operations.compactMap { if case .bind(let bind) = $0 { bind } else { nil } }
+    let made = try plan("[Exec]\nLinkJournal=host\n", host: facts, machine: known)
+    #expect(made.hostSteps.contains(.journalFolder(path: "/var/log/journal/abc", owner: 524288)))
+    let binds = made.stage.operations.compactMap { if case .bind(let bind) = $0 { bind } else { nil } }
     #expect(binds.map(\.path) == ["/var/log/journal/abc"])
     #expect(binds.allSatisfy { !$0.mapped }, "what the machine writes must not belong to the host's root")
   }
