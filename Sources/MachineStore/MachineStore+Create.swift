@@ -61,17 +61,11 @@ extension MachineStore {
     }
     let machines = try self.machines()
     let draftName = ".\(name).new"
-    if mkdirat(machines.raw, draftName, 0o700) < 0 {
-      let number = errno
-      if number == EEXIST {
-        throw Failure("create", name.description, "another command is creating it just now")
-      }
-      throw Failure("create", name.description, errno: Errno(rawValue: number))
-    }
+    let draft = try makeDraft(draftName, in: machines, of: name)
     let undo = UndoStack()
     undo.push { try? TreeRemove.remove(draftName, in: FileDescriptor(rawValue: machines.raw), path: draftName) }
     defer { undo.run() }
-    let draft = try machines.open(draftName, [.directory, .noFollow], lookup: .beneath)
+    // The machine's own lock, held until the command ends: nobody starts what is being made.
     let lock = try draft.open("lock", [.readWrite, .create], lookup: .beneath, mode: 0o600)
     guard try lock.lock() else { throw Failure("create", name.description, "another command is at it just now") }
 
@@ -97,6 +91,24 @@ extension MachineStore {
     undo.disarm()
     try check(fsync(machines.raw), "sync the folder of", name.description)
     return record
+  }
+
+  /// A folder for a machine in the making, locked: what is not locked is swept away.
+  private func makeDraft(_ draft: String, in machines: Descriptor, of name: MachineName) throws(Failure) -> Descriptor {
+    while true {
+      if mkdirat(machines.raw, draft, 0o700) < 0 {
+        let number = errno
+        if number == EEXIST {
+          throw Failure("create", name.description, "another command is creating it just now")
+        }
+        throw Failure("create", name.description, errno: Errno(rawValue: number))
+      }
+      // Somebody may sweep between the making and the locking.
+      guard let folder = try? machines.open(draft, [.directory, .noFollow], lookup: .beneath), try folder.lock(),
+        try machines.status(of: draft)?.inode == folder.status().inode
+      else { continue }
+      return folder
+    }
   }
 
   private func fill(

@@ -22,6 +22,10 @@ extension MachineStore {
     let record = try? record(of: name)
     let machines = try self.machines()
     let gone = ".\(name).gone"
+    // Before it gets a name that others sweep away; the machine's lock itself goes with the files.
+    let folder = try open(name)
+    _ = try folder.lock()
+    defer { withExtendedLifetime(folder) {} }
     try check(clinux_rename_noreplace(machines.raw, name.description, machines.raw, gone), "remove", name.description)
     try finishRemoving(gone, in: machines)
     if let record {
@@ -45,8 +49,7 @@ extension MachineStore {
     let machines = try self.machines()
     for entry in try machines.names() where entry.hasPrefix(".") {
       guard let folder = try? machines.open(entry, [.directory, .noFollow], lookup: .beneath),
-        let lock = try? folder.open("lock", [.readWrite, .create], lookup: .beneath, mode: 0o600),
-        (try? lock.lock()) == true
+        (try? folder.lock()) == true
       else { continue }
       try finishRemoving(entry, in: machines)
     }

@@ -7,7 +7,7 @@ import Varlink
 /// The machines on disk: `machines/NAME/` with a record, a lock, and a root or the folders of an overlay.
 ///
 /// A name that begins with a dot, which no machine's can, is a machine being made (`.NAME.new`) or removed
-/// (`.NAME.gone`); it holds a lock as long as somebody works on it, and is swept away once nobody does.
+/// (`.NAME.gone`); its folder is locked as long as somebody works on it, and swept away once nobody does.
 public struct MachineStore: Sendable {
   /// Where things are.
   public let places: Places
