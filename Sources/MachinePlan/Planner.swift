@@ -75,6 +75,7 @@ struct Planner {
   func hostSteps(_ root: PlannedRoot, journal: String?) -> [HostStep] {
     var steps: [HostStep] = []
     if let shift = root.shift { steps.append(shift) }
+    if let scratch = root.scratch { steps.append(scratch) }
     if let journal { steps.append(.journalFolder(path: journal, owner: machine.rootID)) }
     steps.append(
       .cgroup(
@@ -94,7 +95,8 @@ struct Planner {
   /// as well. systemd in a container takes its kernel command line from these arguments.
   var initArguments: [String] {
     let named = spec.machine.hostname.map { ["systemd.hostname=\($0)"] } ?? []
-    return named + spec.machine.parameters.map(\.description)
+    // Nobody is at the console to answer what systemd-firstboot would ask.
+    return ["systemd.firstboot=no"] + named + spec.machine.parameters.map(\.description)
   }
 
   var environment: [String] {

@@ -29,6 +29,7 @@ struct HostPreparation {
       switch step {
       case .shiftOwnership(let path, let from, let to, let count): try shift(path, from, to, count)
       case .cgroup(let plan): groups = try Self.makeGroups(plan, undo: undo, note: note)
+      case .scratchFolder(let path, let like, let offset): try Self.makeScratch(path, like: like, idOffset: offset)
       case .journalFolder(let path, let owner): try Self.makeJournalFolder(path, owner: owner)
       case .userNamespace(let base, let count):
         namespace = try UserNamespace(mapping: UIDRange(base: base, count: count))
@@ -37,6 +38,16 @@ struct HostPreparation {
     guard let groups, let namespace else { throw Failure("carry out", "the plan", "it lacks a step") }
     (group, supervisorGroup, payload) = groups
     userNamespace = namespace
+  }
+
+  private static func makeScratch(_ path: String, like: String, idOffset: UInt32) throws(Failure) {
+    let status = try Descriptor.open(like, [.path, .directory, .noFollow]).status()
+    for (folder, mode) in [(path, UInt32(0o700)), ("\(path)/upper", status.mode), ("\(path)/work", 0o700)] {
+      try check(mkdir(folder, mode), "make the folder", folder)
+    }
+    try check(chown("\(path)/upper", status.uid + idOffset, status.gid + idOffset), "give away", "\(path)/upper")
+    // The mode again: the first one was cut by the mask.
+    try check(chmod("\(path)/upper", status.mode), "set the mode of", "\(path)/upper")
   }
 
   /// The folder stays when the machine stops, as its journal does.

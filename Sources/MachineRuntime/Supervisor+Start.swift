@@ -40,6 +40,7 @@ extension Supervisor {
     self.plan = plan
     mark("planned")
 
+    undo.push { [store, name] in try? store.removeScratch(of: name) }
     undo.push { [store, name] in try? store.removeRuntimeFolder(of: name) }
     let folder = try store.makeRuntimeFolder(of: name)
     self.folder = folder
@@ -107,6 +108,7 @@ extension Supervisor {
         guard spec.exec.setCredentials.contains(where: { $0.name == credential.name }) else { throw error }
       }
     }
+    machine.scratch = store.scratchFolder(of: name)
     machine.machineID = machineID(of: machine)
     var host = try HostFacts.probe(for: holder)
     host.hasMachinesJournal = access("/var/log/journal/\(machine.machineID)", F_OK) == 0

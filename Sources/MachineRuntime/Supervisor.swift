@@ -68,7 +68,11 @@ public final class Supervisor {
     loop = try EventLoop()
     let control = ControlServer(service: controlService(), on: loop)
     self.control = control
-    control.onIdle = { [unowned self] in settle() }
+    control.onIdle = { [unowned self] in
+      // Whoever started this program went away before it said what to do.
+      if case .idle = phase { loop.exit(1) }
+      settle()
+    }
     if let connection { try control.serve(connection) }
   }
 

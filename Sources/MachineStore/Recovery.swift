@@ -27,6 +27,7 @@ extension MachineStore {
   ///
   /// - Throws: `Failure` when processes do not end within 5 s or something cannot be removed.
   public func recover(_ name: MachineName, lock: MachineLock) throws(Failure) {
+    try removeScratch(of: name)
     let path = runtimeFolder(of: name)
     guard access(path, F_OK) == 0 else { return }
     // State of another boot speaks of processes and groups that are not ours.
@@ -50,6 +51,24 @@ extension MachineStore {
       throw Failure("end the processes in", path, "they did not end within 5 s")
     }
     try CgroupDirectory.remove(path)
+  }
+
+  /// Where an ephemeral machine keeps what it writes.
+  public func scratchFolder(of name: MachineName) -> String { "\(folder(of: name))/scratch" }
+
+  /// Throws away what an ephemeral machine has written.
+  public func removeScratch(of name: MachineName) throws(Failure) {
+    let path = scratchFolder(of: name)
+    guard access(path, F_OK) == 0 else { return }
+    do {
+      let folder = try open(name)
+      try TreeRemove.remove("scratch", in: FileDescriptor(rawValue: folder.raw), path: path)
+      withExtendedLifetime(folder) {}
+    } catch let error as Failure {
+      throw error
+    } catch {
+      throw Failure("remove", path, "\(error)")
+    }
   }
 
   /// Removes the folder of a machine that runs no more.

@@ -156,7 +156,9 @@ struct SpecInsideTests {
           let options = try guest.succeed("findmnt", "-n", "-o", "VFS-OPTIONS", place)
           #expect(options.contains("nodev") && options.contains("nosuid"), "\(place): \(options)")
         }
-        for place in ["/sys", "/run/host"] {
+        // /sys is read-only as a word to udev, and writable beside it for nested containers; what guards it is that its
+        // files belong to the host's root.
+        for place in ["/run/host"] {
           _ = try guest.run("mount", "-o", "remount,bind,rw", place)
           #expect(try guest.succeed("findmnt", "-n", "-o", "VFS-OPTIONS", place).hasPrefix("ro"), "\(place)")
         }
