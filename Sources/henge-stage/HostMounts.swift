@@ -18,7 +18,10 @@ extension Setup {
     }
     let tree = try MountTree(
       filesystem: kind == .tmpfs ? "tmpfs" : "ramfs", options: all, attributes: attributes.kernel)
-    if kind == .ramfs { try check(fchown(tree.descriptor.raw, rootID, rootID), "give away", path) }
+    if kind == .ramfs {
+      // The descriptor is a place (O_PATH), which fchown does not take.
+      try check(fchownat(tree.descriptor.raw, "", rootID, rootID, clinux_at_empty_path), "give away", path)
+    }
     try tree.attach(on: try open(path))
   }
 
