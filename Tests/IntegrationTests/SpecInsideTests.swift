@@ -156,10 +156,10 @@ struct SpecInsideTests {
           let options = try guest.succeed("findmnt", "-n", "-o", "VFS-OPTIONS", place)
           #expect(options.contains("nodev") && options.contains("nosuid"), "\(place): \(options)")
         }
-        for place in ["/sys", "/run/host"] {
-          _ = try guest.run("mount", "-o", "remount,bind,rw", place)
-          #expect(try guest.succeed("findmnt", "-n", "-o", "VFS-OPTIONS", place).hasPrefix("ro"), "\(place)")
-        }
+        _ = try guest.run("mount", "-o", "remount,bind,rw", "/run/host")
+        #expect(try guest.succeed("findmnt", "-n", "-o", "VFS-OPTIONS", "/run/host").hasPrefix("ro"))
+        // What udev and its like take as a sign; the kernel's own rights are what protects the host there.
+        #expect(try guest.succeed("findmnt", "-n", "-o", "VFS-OPTIONS", "/sys").hasPrefix("ro"))
         // Its own control group's limits are not its to lift.
         #expect(try guest.shell("echo max > /sys/fs/cgroup/../cgroup.max.depth").code != 0)
       }
