@@ -61,12 +61,11 @@ struct StateTests {
     try withSandbox("nobus") { sandbox in
       let tree = try unpack("trixie", in: sandbox)
       let units = "\(tree)/usr/lib/systemd/system"
-      for unit in ["dbus.socket", "dbus.service", "sockets.target.wants/dbus.socket"] {
-        try check(unlink("\(units)/\(unit)"), "remove", unit)
-      }
-      _ = unlink("\(units)/multi-user.target.wants/dbus.service")
-      // It is what needs a bus: with none it could only fail.
-      _ = unlink("\(units)/multi-user.target.wants/systemd-logind.service")
+      // The last one is what systemd would make a service of; logind needs a bus, and without one could only fail.
+      for unit in [
+        "dbus.socket", "dbus.service", "sockets.target.wants/dbus.socket", "multi-user.target.wants/dbus.service",
+        "multi-user.target.wants/systemd-logind.service", "../../../../etc/init.d/dbus",
+      ] { try check(unlink("\(units)/\(unit)"), "remove", unit) }
       try sandbox.succeed("import-fs", tree, "nobus")
       let name = sandbox.name("nobus")
       try sandbox.succeed("create", "nobus", name)
