@@ -59,6 +59,9 @@ struct Arguments {
     } else {
       self.state = try Self.usualState()
     }
+    guard self.state.hasPrefix("/") else {
+      throw Failure("use the state folder", self.state, "it is not an absolute path", kind: .usage)
+    }
   }
 
   private static func value(of option: String, _ rest: inout ArraySlice<String>) throws(Failure) -> String {
