@@ -6,10 +6,10 @@ import SystemPackage
 /// Which directories may be a machine's root in place. Their files may be given to the machine's ids, and the machine
 /// may do with them what it likes, so nothing that is the host's own or another machine's is taken.
 extension MachineStore {
-  /// Folders that a host does not live without; neither they nor what they are in may be a machine.
-  private static let hostFolders = [
-    "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/proc", "/root", "/run", "/sbin", "/sys", "/tmp", "/usr", "/var",
-  ]
+  /// Folders that are the host's with all that is in them.
+  private static let hostTrees = ["/bin", "/boot", "/dev", "/etc", "/lib", "/proc", "/sbin", "/sys", "/usr"]
+  /// Folders that are the host's, in which an operator may have a machine's.
+  private static let hostFolders = ["/home", "/media", "/mnt", "/opt", "/root", "/run", "/srv", "/tmp", "/var", "/var/tmp"]
   /// The real path of a directory that may be used in place.
   ///
   /// - Throws: `Failure` that says whose it is.
@@ -28,11 +28,11 @@ extension MachineStore {
     if real == "/" || (status.inode, status.device) == (root.inode, root.device) {
       throw refuse("it is the host's own root")
     }
-    for kernel in ["/proc", "/sys", "/dev"] where Self.isOrHolds(kernel, real) {
-      throw refuse("it is a file system of the kernel's")
+    for tree in Self.hostTrees where Self.isOrHolds(tree, real) || Self.isOrHolds(real, tree) {
+      throw refuse("it is part of the host's own \(tree)")
     }
-    if let host = Self.hostFolders.first(where: { Self.isOrHolds(real, $0) }) {
-      throw refuse(real == host ? "it is the host's own" : "the host's own \(host) is in it")
+    for folder in Self.hostFolders where Self.isOrHolds(real, folder) {
+      throw refuse("the host's own \(folder) is not a machine's")
     }
     for own in [places.state, places.configuration, places.runtime] {
       guard let resolved = realpath(own, nil) else { continue }
