@@ -67,7 +67,7 @@ extension Planner {
     guard hasCredentials else { return }
     let folder = "/run/host/credentials"
     operations.append(
-      .memory(folder, kind: .ramfs, mode: 0o500, options: [], attributes: [.noSetID, .noDevices, .noExecute]))
+      .memory(folder, kind: .ramfs, mode: 0o700, options: [], attributes: [.noSetID, .noDevices, .noExecute]))
     // As in systemd a value written down is the fallback for one loaded under the same name, so it comes first.
     let set = spec.exec.setCredentials.map { ($0.name.description, $0.value) }
     for (name, value) in set + machine.loadedCredentials.map({ ($0.name, $0.value) }) {

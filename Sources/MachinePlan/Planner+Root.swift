@@ -9,10 +9,13 @@ struct PlannedRoot {
 }
 
 extension Planner {
-  /// `PrivateUsersOwnership=` and `Volatile=`.
+  /// `PrivateUsersOwnership=`, `Volatile=` and `Ephemeral=`.
   func root() throws(PlanError) -> PlannedRoot {
     var result = try persistentRoot()
     switch spec.files.volatile {
+    case .no where spec.machine.ephemeral:
+      // What is never on disk needs no cleaning up, whatever ends the machine.
+      result.source = .overlay(layers: lower(of: result.source), upper: .memory)
     case .no: break
     case .state: result.isReadOnly = true
     case .yes: result.source = .memory(usr: lower(of: result.source))

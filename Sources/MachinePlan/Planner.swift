@@ -86,9 +86,12 @@ struct Planner {
 
   /// What `hostname` says already decides unless the image has an `/etc/hostname`; a name in the spec decides over that
   /// as well. systemd in a container takes its kernel command line from these arguments.
+  ///
+  /// Nobody sits at the console of a machine: a root whose `/etc` is empty, as with `Volatile=yes`, must not wait for
+  /// somebody who answers systemd-firstboot's questions. The spec's own parameters come later and decide over that.
   var initArguments: [String] {
     let named = spec.machine.hostname.map { ["systemd.hostname=\($0)"] } ?? []
-    return named + spec.machine.parameters.map(\.description)
+    return named + ["systemd.firstboot=no"] + spec.machine.parameters.map(\.description)
   }
 
   var environment: [String] {

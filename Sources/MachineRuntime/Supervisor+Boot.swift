@@ -28,11 +28,24 @@ extension Supervisor {
         case .success(let answer): finishBoot(answer, guest)
         case .failure(let failure):
           log.error("\(failure)")
+          // A process 1 on its way out cannot be asked either; its end, which tells what happened, comes next.
+          if isExiting(leader.id) { return }
           // It runs, and said so; that it cannot be asked is a failure of its own.
           enter(.up([FailedUnit(name: "-", description: "its systemd does not answer: \(failure.reason)", lines: [])]))
         }
       }
     }
+  }
+
+  /// Whether the kernel is taking a process down: bit `PF_EXITING` of the flags in `/proc/PID/stat`. Only for a child
+  /// that has not been reaped, whose number is nobody else's.
+  private func isExiting(_ process: Int32) -> Bool {
+    let path = "/proc/\(process)/stat"
+    guard let bytes = try? Descriptor.open(path).readAll(limit: 4096, subject: path),
+      let end = bytes.lastIndex(of: UInt8(ascii: ")"))
+    else { return true }
+    let fields = String(decoding: bytes[end...], as: UTF8.self).split(separator: " ")
+    return fields.count > 7 && (UInt64(fields[7]) ?? 0) & 0x4 != 0
   }
 
   private func finishBoot(_ state: String, _ guest: GuestConnection) {
