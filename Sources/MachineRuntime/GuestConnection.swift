@@ -90,7 +90,8 @@ final class GuestConnection {
       manager.systemState { [unowned self] result in
         if case .failure(let error) = result {
           failure = Failure(
-            "ask the machine's systemd", kind == .daemon ? "system bus" : "private socket", error.description)
+            "ask the machine's systemd", kind == .daemon ? "system bus" : "private socket", error.description,
+            kind: error.isTimeout ? .timedOut : .failed)
           // Not from within its own callback.
           _ = try? loop.post { [unowned self] in
             close()

@@ -28,15 +28,16 @@ extension Supervisor {
 
   private func prepare(overrides: [String]) throws {
     guard let lock = try store.lock(name) else {
-      throw Failure("start", name.description, "it is running already", advice: "'hengectl status \(name)' shows it")
+      throw store.busy(name, "start", "'hengectl status \(name)' shows it")
     }
     self.lock = lock
     try store.recover(name, lock: lock)
     let record = try store.record(of: name)
     self.record = record
-    let (spec, _) = try store.spec(of: name, overrides: overrides)
+    let (spec, diagnostics) = try store.spec(of: name, overrides: overrides)
     self.spec = spec
-    let plan = try makePlan(record: record, spec: spec)
+    var plan = try makePlan(record: record, spec: spec)
+    plan.warnings = diagnostics.map(\.description) + plan.warnings
     self.plan = plan
     mark("planned")
 
@@ -105,7 +106,9 @@ extension Supervisor {
         let value = try Descriptor.open(path, [.read, .nonBlocking]).readAll(limit: 1 << 20, subject: path)
         machine.loadedCredentials.append((credential.name.description, value))
       } catch {
-        guard spec.exec.setCredentials.contains(where: { $0.name == credential.name }) else { throw error }
+        guard spec.exec.setCredentials.contains(where: { $0.name == credential.name }) else {
+          throw Failure("load the credential", credential.name.description, "\(path): \(error.reason)")
+        }
       }
     }
     machine.scratch = store.scratchFolder(of: name)

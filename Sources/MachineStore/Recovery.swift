@@ -31,7 +31,10 @@ extension MachineStore {
     let path = runtimeFolder(of: name)
     guard access(path, F_OK) == 0 else { return }
     // State of another boot speaks of processes and groups that are not ours.
-    if let state = state(of: name), let cgroup = state.cgroup, state.bootID == (try? currentBootID()) {
+    // Nor is a group of another name, should the file be damaged: all in it would be killed.
+    if let state = state(of: name), let cgroup = state.cgroup, state.bootID == (try? currentBootID()),
+      cgroup.hasSuffix("/henge-\(name)"), !cgroup.split(separator: "/").contains("..")
+    {
       try removeGroup(cgroup)
     }
     try removeRuntimeFolder(of: name)

@@ -60,6 +60,9 @@ struct Arguments {
     } else {
       self.state = try Self.usualState()
     }
+    guard self.state.hasPrefix("/") else {
+      throw Failure("use the state folder", self.state, "it is not an absolute path", kind: .usage)
+    }
   }
 
   private static func name(_ text: String) throws(Failure) -> ImageName {

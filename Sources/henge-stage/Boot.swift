@@ -54,6 +54,11 @@ private func execute(_ plan: StagePlan, setup: Setup) throws(Failure) {
     do throws(Failure) {
       try check(result, "execute", candidate)
     } catch {
+      if error.errno == .noSuchFileOrDirectory, access(candidate, F_OK) == 0 {
+        throw Failure(
+          "execute", candidate, "the interpreter or loader that it names is not there",
+          advice: "use an image that has all of its init")
+      }
       // The first one that is there decides; that others are missing says nothing.
       if error.errno != .noSuchFileOrDirectory || lastFailure == nil { lastFailure = error }
     }

@@ -31,7 +31,7 @@ extension Setup {
       source = try Descriptor.open(bind.source, .path)
     } catch {
       if bind.optional, error.errno == .noSuchFileOrDirectory { return }
-      throw error
+      throw Failure("bind", bind.source, error.reason, advice: "make it, or write '-' before it in the spec")
     }
     let target = try makeBindTarget(bind.path, for: try source.status().kind)
     let tree = try MountTree(copying: "", from: source, recursive: bind.recursive)

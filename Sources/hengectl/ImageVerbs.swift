@@ -30,7 +30,7 @@ struct ListImages: ParsableCommand {
         table.add(
           record.name, record.prettyName ?? "-", "\(record.entries)", size(record.bytes),
           date(UInt64(clamping: record.created)))
-      case .broken(let name, let failure): table.add(name, failure.description, "-", "-", "-")
+      case .broken(let name, _): table.add(name, "(record damaged)", "-", "-", "-")
       }
     }
     table.show(empty: "no images; 'hengectl import-tar FILE NAME' imports one")
