@@ -15,6 +15,8 @@ public struct MachineFacts: Sendable, Equatable {
   public var mountPoint: String
   /// What its root is.
   public var root: MachineRoot
+  /// What its systemd will call it: its `/etc/machine-id`, or what that will become.
+  public var machineID = ""
   /// The contents of the credentials that the spec loads from files, by name.
   public var loadedCredentials: [(name: String, value: [UInt8])] = []
 
@@ -34,7 +36,7 @@ public struct MachineFacts: Sendable, Equatable {
   public static func == (left: Self, right: Self) -> Bool {
     left.name == right.name && left.uuid == right.uuid && left.rootID == right.rootID
       && left.idCount == right.idCount && left.mountPoint == right.mountPoint && left.root == right.root
-      && left.loadedCredentials.elementsEqual(right.loadedCredentials, by: ==)
+      && left.machineID == right.machineID && left.loadedCredentials.elementsEqual(right.loadedCredentials, by: ==)
   }
 }
 

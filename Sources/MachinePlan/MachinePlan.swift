@@ -24,6 +24,8 @@ public enum HostStep: Sendable, Equatable {
   case shiftOwnership(path: String, from: UInt32, to: UInt32, count: UInt32)
   /// Makes the machine's control group, and in it one for the supervisor and one that belongs to the machine.
   case cgroup(CgroupPlan)
+  /// Makes the host's folder for the machine's journal, which belongs to the machine's root.
+  case journalFolder(path: String, owner: UInt32)
   /// Makes the user namespace.
   case userNamespace(base: UInt32, count: UInt32)
 }

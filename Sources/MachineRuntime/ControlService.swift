@@ -22,6 +22,7 @@ extension Supervisor {
     method("Start") { [unowned self] call, responder in
       let overrides = call.parameters["overrides"]?.arrayValue?.compactMap(\.stringValue) ?? []
       let goal = try Observer.Goal(call.parameters["goal"]?.stringValue ?? "running")
+      wantsProgress = call.parameters["progress"]?.boolValue ?? false
       observe(responder, until: goal)
       do {
         try start(overrides: overrides)

@@ -29,6 +29,7 @@ struct HostPreparation {
       switch step {
       case .shiftOwnership(let path, let from, let to, let count): try shift(path, from, to, count)
       case .cgroup(let plan): groups = try Self.makeGroups(plan, undo: undo, note: note)
+      case .journalFolder(let path, let owner): try Self.makeJournalFolder(path, owner: owner)
       case .userNamespace(let base, let count):
         namespace = try UserNamespace(mapping: UIDRange(base: base, count: count))
       }
@@ -36,6 +37,16 @@ struct HostPreparation {
     guard let groups, let namespace else { throw Failure("carry out", "the plan", "it lacks a step") }
     (group, supervisorGroup, payload) = groups
     userNamespace = namespace
+  }
+
+  /// The folder stays when the machine stops, as its journal does.
+  private static func makeJournalFolder(_ path: String, owner: UInt32) throws(Failure) {
+    if mkdir(path, 0o755) < 0, errno != EEXIST {
+      throw Failure("make the journal folder", path, errno: .init(rawValue: errno))
+    }
+    let folder = try Descriptor.open(path, [.directory, .noFollow])
+    try check(fchown(folder.raw, owner, owner), "give away", path)
+    try check(fchmod(folder.raw, 0o2755), "set the mode of", path)
   }
 
   private static func makeGroups(

@@ -15,6 +15,7 @@ extension HostFacts {
     }
     facts.architecture = try ownArchitecture()
     facts.osRelease = readOrEmpty("/etc/os-release", or: "/usr/lib/os-release")
+    facts.keepsJournal = access("/var/log/journal", F_OK) == 0
     facts.privilege = Capabilities.has("CAP_SYS_ADMIN") ? .root : .user
     facts.capabilityCount = Capabilities.count
     facts.timezone = timezone()

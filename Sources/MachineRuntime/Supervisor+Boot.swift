@@ -4,6 +4,8 @@ import Systemd
 /// From process 1 to `running`, as its notifications and its bus tell.
 extension Supervisor {
   func take(_ message: NotifyMessage) {
+    // A systemd that tells by itself need not be asked.
+    if !message.activeUnits.isEmpty { progress = nil }
     activeUnits += message.activeUnits.count
     if let status = message.status { statusText = status }
     if case .booting = phase {
@@ -18,6 +20,7 @@ extension Supervisor {
   private func becomeUp() {
     guard let leader else { return }
     mark("ready")
+    progress = nil
     guest?.close()
     let guest = GuestConnection(leader: leader.process, programs: programs, loop: loop)
     guest.program = sealedStage
@@ -29,11 +32,24 @@ extension Supervisor {
         case .success(let answer): finishBoot(answer, guest)
         case .failure(let failure):
           log.error("\(failure)")
+          // A process 1 on its way out cannot be asked either; its end, which tells what happened, comes next.
+          if isExiting(leader.id) { return }
           // It runs, and said so; that it cannot be asked is a failure of its own.
           enter(.up([FailedUnit(name: "-", description: "its systemd does not answer: \(failure.reason)", lines: [])]))
         }
       }
     }
+  }
+
+  /// Whether the kernel is taking a process down: bit `PF_EXITING` of the flags in `/proc/PID/stat`. Only for a child
+  /// that has not been reaped, whose number is nobody else's.
+  private func isExiting(_ process: Int32) -> Bool {
+    let path = "/proc/\(process)/stat"
+    guard let bytes = try? Descriptor.open(path).readAll(limit: 4096, subject: path),
+      let end = bytes.lastIndex(of: UInt8(ascii: ")"))
+    else { return true }
+    let fields = String(decoding: bytes[end...], as: UTF8.self).split(separator: " ")
+    return fields.count > 7 && (UInt64(fields[7]) ?? 0) & 0x4 != 0
   }
 
   private func finishBoot(_ state: String, _ guest: GuestConnection) {

@@ -107,9 +107,12 @@ extension Supervisor {
         guard spec.exec.setCredentials.contains(where: { $0.name == credential.name }) else { throw error }
       }
     }
+    machine.machineID = machineID(of: machine)
+    var host = try HostFacts.probe(for: holder)
+    host.hasMachinesJournal = access("/var/log/journal/\(machine.machineID)", F_OK) == 0
     do {
-      return try MachinePlan(spec: spec, host: try .probe(for: holder), machine: machine)
-    } catch let error as PlanError {
+      return try MachinePlan(spec: spec, host: host, machine: machine)
+    } catch {
       throw Failure(
         "start", name.description, error.reason, advice: error.advice, kind: error.isHostsFault ? .refused : .usage)
     }
@@ -121,6 +124,25 @@ extension Supervisor {
     let copy = try Descriptor.sealedProgram(copying: try programs.path(of: "henge-stage"))
     sealedStage = copy
     return copy
+  }
+
+  /// An empty machine-id is one that systemd takes from the container's UUID. Read beneath the root, in the order in
+  /// which an overlay would find it.
+  private func machineID(of machine: MachineFacts) -> String {
+    let folders =
+      switch machine.root {
+      case .layers(let layers, let upper, _): [upper] + layers
+      case .tree(let path, _): [path]
+      }
+    for folder in folders {
+      guard let root = try? Descriptor.open(folder, [.path, .directory, .noFollow]),
+        let file = try? root.open("/etc/machine-id", [.read, .nonBlocking], lookup: .inRoot),
+        let text = try? file.readHead(33, subject: "machine-id")
+      else { continue }
+      let id = String(decoding: text.prefix(32), as: UTF8.self)
+      return (try? MachineUUID(id))?.plain ?? machine.uuid.plain
+    }
+    return machine.uuid.plain
   }
 
   func saveState() throws(Failure) {
@@ -178,6 +200,13 @@ extension Supervisor {
         })
     }
     enter(.booting)
+    if wantsProgress, let systemd = stage.systemdFolder, let sealedStage {
+      progress = try BootProgress(watching: systemd, leader: leader.process, program: sealedStage, on: loop) {
+        [unowned self] unit in
+        activeUnits += 1
+        tellProgress(unit: unit)
+      }
+    }
     try host?.enterGroup()
   }
 }

@@ -100,6 +100,7 @@ extension Supervisor {
   /// Lets go of what belonged to one run of the machine.
   private func endRun() {
     runSources = []
+    progress = nil
     guest?.close()
     guest = nil
     notify = nil

@@ -46,6 +46,9 @@ public final class Supervisor {
   var moments: [(name: String, at: UInt64)] = []
   /// The last word of process 1 about itself.
   var statusText = ""
+  /// Whether somebody watches the boot.
+  var wantsProgress = false
+  var progress: BootProgress?
   /// How many units came up, for the progress of a boot.
   var activeUnits = 0
 

@@ -8,7 +8,7 @@ import SystemPackage
 /// What a machine is to be made from.
 public enum MachineSource: Sendable {
   /// An image of the store.
-  case image(MachineSpec.ImageName)
+  case image(ImageName)
   /// A directory, used as it is.
   case inPlace(String)
 }
@@ -100,7 +100,7 @@ extension MachineStore {
   }
 
   private func fill(
-    _ draft: Descriptor, from image: MachineSpec.ImageName, range: UIDRange, ownership: FileOwnership
+    _ draft: Descriptor, from image: ImageName, range: UIDRange, ownership: FileOwnership
   ) throws(Failure) -> MachineRecord.Root {
     let layers = try layers(of: image)
     guard let base = layers.first else { throw Failure("use the image", image.description, "it has no layer") }

@@ -26,7 +26,8 @@ public struct MachineStore: Sendable {
   func machines() throws(Failure) -> Descriptor { try Descriptor.folder("\(places.state)/machines") }
 
   func uidRanges() throws(Failure) -> UIDRanges {
-    UIDRanges(folder: try Descriptor.folder("\(places.state)/uid-ranges"))
+    let path = "\(places.state)/uid-ranges"
+    return UIDRanges(folder: try Descriptor.folder(path), place: path)
   }
 
   /// The names of all machines, in order.

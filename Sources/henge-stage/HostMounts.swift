@@ -60,6 +60,9 @@ extension Setup {
   func makeNotifySocket(_ path: String) throws(Failure) {
     let (folder, name) = try parent(of: path)
     let socket = try folder.bindSocket(name, datagram: true)
+    // Before anybody can send: a datagram sent earlier carries no sender, and an init that is ready within the
+    // microseconds until the supervisor has the socket would never be heard.
+    try check(clinux_notify_enable(socket.raw), "ask for the senders at", path)
     try check(fchownat(folder.raw, name, rootID, rootID, clinux_at_symlink_nofollow), "give away", path)
     try check(fchmodat(folder.raw, name, 0o666, 0), "open to all", path)
     try channel.send(.notifySocket, passing: socket)

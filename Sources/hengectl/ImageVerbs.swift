@@ -1,5 +1,6 @@
 import ArgumentParser
 import Images
+import MachineSpec
 import Linux
 import MachineManager
 import MachineStore
@@ -95,10 +96,16 @@ struct ImportTar: ParsableCommand {
   @Argument(help: "The archive.") var file: String
   @Argument(help: "The image to make.") var name: String
   @Flag(help: "Keep device nodes, which no machine can use.") var keepDevices = false
-  @Flag(help: "Give files with ids above 65535 to nobody instead of failing.") var squashIDs = false
+  @Flag(name: .customLong("squash-ids"), help: "Give files with ids above 65535 to nobody instead of failing.")
+  var squashIDs = false
+  @Option(help: "The most entries that the archive may have; 10 millions without it.") var maxEntries: UInt64?
+  @Option(help: "The most bytes that its files may have, holes included; without it what is free on the disk.")
+  var maxBytes: UInt64?
 
   func run() throws {
-    let options = (keepDevices ? ["--keep-devices"] : []) + (squashIDs ? ["--squash-ids"] : [])
+    var options = (keepDevices ? ["--keep-devices"] : []) + (squashIDs ? ["--squash-ids"] : [])
+    if let maxEntries { options += ["--max-entries", "\(maxEntries)"] }
+    if let maxBytes { options += ["--max-bytes", "\(maxBytes)"] }
     try manager().runImport(options + ["tar", "--", file, name])
   }
 }

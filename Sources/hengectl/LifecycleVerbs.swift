@@ -17,7 +17,7 @@ struct Waiting: ParsableArguments {
     Terminal.progress("\(name): starting")
     let state = try manager.start(
       name, overrides: overrides, goal: noWait ? "executed" : "running", timeout: try milliseconds(timeout),
-      progress: show(name))
+      isWatched: Terminal.isError, progress: show(name))
     try finish(name, state, json: json, verb: "is")
   }
 }
