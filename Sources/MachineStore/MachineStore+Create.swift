@@ -61,17 +61,10 @@ extension MachineStore {
     }
     let machines = try self.machines()
     let draftName = ".\(name).new"
-    if mkdirat(machines.raw, draftName, 0o700) < 0 {
-      let number = errno
-      if number == EEXIST {
-        throw Failure("create", name.description, "another command is creating it just now")
-      }
-      throw Failure("create", name.description, errno: Errno(rawValue: number))
-    }
+    let draft = try makeDraft(draftName, in: machines, for: name)
     let undo = UndoStack()
     undo.push { try? TreeRemove.remove(draftName, in: FileDescriptor(rawValue: machines.raw), path: draftName) }
     defer { undo.run() }
-    let draft = try machines.open(draftName, [.directory, .noFollow], lookup: .beneath)
     let lock = try draft.open("lock", [.readWrite, .create], lookup: .beneath, mode: 0o600)
     guard try lock.lock() else { throw Failure("create", name.description, "another command is at it just now") }
 
@@ -97,6 +90,26 @@ extension MachineStore {
     undo.disarm()
     try check(fsync(machines.raw), "sync the folder of", name.description)
     return record
+  }
+
+  /// Makes the folder of a machine to be, held against whoever sweeps leftovers away.
+  private func makeDraft(
+    _ draftName: String, in machines: Descriptor, for name: MachineName
+  ) throws(Failure) -> Descriptor {
+    // Between the making and the lock a sweep may take it for a leftover; then it is made again.
+    for _ in 0..<100 {
+      if mkdirat(machines.raw, draftName, 0o700) < 0 {
+        let number = errno
+        if number == EEXIST {
+          throw Failure("create", name.description, "another command is creating it just now")
+        }
+        throw Failure("create", name.description, errno: Errno(rawValue: number))
+      }
+      guard let draft = try? machines.open(draftName, [.directory, .noFollow], lookup: .beneath) else { continue }
+      _ = try draft.lock(wait: true)
+      if try machines.status(of: draftName)?.inode == (try draft.status().inode) { return draft }
+    }
+    throw Failure("create", name.description, "other commands keep sweeping it away", advice: "try again")
   }
 
   private func fill(
