@@ -8,7 +8,7 @@ import SystemPackage
 /// What a machine is to be made from.
 public enum MachineSource: Sendable {
   /// An image of the store.
-  case image(ImageName)
+  case image(MachineSpec.ImageName)
   /// A directory, used as it is.
   case inPlace(String)
 }
@@ -61,11 +61,10 @@ extension MachineStore {
     }
     let machines = try self.machines()
     let draftName = ".\(name).new"
-    let draft = try makeDraft(draftName, in: machines, of: name)
+    let draft = try makeDraft(draftName, in: machines, for: name)
     let undo = UndoStack()
     undo.push { try? TreeRemove.remove(draftName, in: FileDescriptor(rawValue: machines.raw), path: draftName) }
     defer { undo.run() }
-    // The machine's own lock, held until the command ends: nobody starts what is being made.
     let lock = try draft.open("lock", [.readWrite, .create], lookup: .beneath, mode: 0o600)
     guard try lock.lock() else { throw Failure("create", name.description, "another command is at it just now") }
 
@@ -93,26 +92,28 @@ extension MachineStore {
     return record
   }
 
-  /// A folder for a machine in the making, locked: what is not locked is swept away.
-  private func makeDraft(_ draft: String, in machines: Descriptor, of name: MachineName) throws(Failure) -> Descriptor {
-    while true {
-      if mkdirat(machines.raw, draft, 0o700) < 0 {
+  /// Makes the folder of a machine to be, held against whoever sweeps leftovers away.
+  private func makeDraft(
+    _ draftName: String, in machines: Descriptor, for name: MachineName
+  ) throws(Failure) -> Descriptor {
+    // Between the making and the lock a sweep may take it for a leftover; then it is made again.
+    for _ in 0..<100 {
+      if mkdirat(machines.raw, draftName, 0o700) < 0 {
         let number = errno
         if number == EEXIST {
           throw Failure("create", name.description, "another command is creating it just now")
         }
         throw Failure("create", name.description, errno: Errno(rawValue: number))
       }
-      // Somebody may sweep between the making and the locking.
-      guard let folder = try? machines.open(draft, [.directory, .noFollow], lookup: .beneath), try folder.lock(),
-        try machines.status(of: draft)?.inode == folder.status().inode
-      else { continue }
-      return folder
+      guard let draft = try? machines.open(draftName, [.directory, .noFollow], lookup: .beneath) else { continue }
+      _ = try draft.lock(wait: true)
+      if try machines.status(of: draftName)?.inode == (try draft.status().inode) { return draft }
     }
+    throw Failure("create", name.description, "other commands keep sweeping it away", advice: "try again")
   }
 
   private func fill(
-    _ draft: Descriptor, from image: ImageName, range: UIDRange, ownership: FileOwnership
+    _ draft: Descriptor, from image: MachineSpec.ImageName, range: UIDRange, ownership: FileOwnership
   ) throws(Failure) -> MachineRecord.Root {
     let layers = try layers(of: image)
     guard let base = layers.first else { throw Failure("use the image", image.description, "it has no layer") }
@@ -145,6 +146,24 @@ extension MachineStore {
       fchown(upper.raw, range.base + min(status.uid, 65535), range.base + min(status.gid, 65535)), "give away", "upper")
     try check(fchmod(upper.raw, status.mode), "set the mode of", "upper")
     _ = try folder.makeDirectory("work", mode: 0o700)
+  }
+
+  private func usable(_ path: String) throws(Failure) -> String {
+    guard let resolved = realpath(path, nil) else {
+      throw Failure("use in place", path, errno: Errno(rawValue: errno))
+    }
+    defer { free(resolved) }
+    let real = String(cString: resolved)
+    guard real != "/" else {
+      throw Failure("use in place", path, "it is the host's own root", kind: .usage)
+    }
+    _ = try Descriptor.open(real, [.directory, .noFollow])
+    for name in try names() {
+      if let other = try? record(of: name), case .inPlace(real) = other.root {
+        throw Failure("use in place", real, "the machine '\(name)' has it already")
+      }
+    }
+    return real
   }
 }
 
