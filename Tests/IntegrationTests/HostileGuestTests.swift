@@ -159,11 +159,11 @@ struct HostileGuestTests {
       try sandbox.succeed("create", "trixie", machine)
       try sandbox.succeed("start", machine)
       let guest = try sandbox.guest(machine)
-      let line = #"""
-        printf '[Unit]\nDescription=\033[31mred\033]0;owned\007 \342\200\256 end\n[Service]\nType=oneshot\nExecStart=/bin/false\n' \
-        >/run/systemd/system/evil.service; systemctl daemon-reload; systemctl start evil.service; systemctl reboot
-        """#
-      _ = try guest.shell("mkdir -p /run/systemd/system; " + line.split(separator: "; systemctl reboot")[0])
+      let unit =
+        #"[Unit]\nDescription=\033[31mred\033]0;owned\007 \342\200\256 end\n[Service]\nType=oneshot\n"#
+        + #"ExecStart=/bin/false\n[Install]\nWantedBy=multi-user.target\n"#
+      _ = try guest.shell(
+        "printf '\(unit)' >/etc/systemd/system/evil.service; systemctl enable evil; systemctl start evil")
       let units = try sandbox.hengectl("units", machine)
       #expect(units.output.contains("\\x1b[31mred"), "\(units)")
       expectHarmless(units)
@@ -180,8 +180,6 @@ struct HostileGuestTests {
         expectHarmless(outcome)
       }
       // As part of a boot it fails, and is shown with its last lines.
-      _ = try guest.shell(
-        "cp /run/systemd/system/evil.service /etc/systemd/system/; systemctl add-wants multi-user.target evil.service")
       try sandbox.succeed("poweroff", machine)
       let start = try sandbox.hengectl("start", machine)
       #expect(start.code == 3 && start.errors.contains("evil.service - \\x1b[31mred"), "\(start)")
