@@ -43,6 +43,8 @@ struct HostPreparation {
   ) throws(Failure) -> (CgroupDirectory, CgroupDirectory, CgroupDirectory) {
     let parent = try CgroupDirectory(opening: plan.parent)
     let path = "\(plan.parent)/\(plan.name)"
+    // Before it is noted as ours: what is noted gets killed and removed.
+    try refuseForeign(path)
     try note(path)
     undo.push {
       // One's own group cannot be removed: step out first.
@@ -54,7 +56,7 @@ struct HostPreparation {
       try? CgroupDirectory.remove(path)
     }
     if access(path, F_OK) == 0 {
-      // Of an earlier machine of this name: the lock proves that nobody uses it.
+      // Of an earlier machine of this name, whose supervisor is gone.
       let old = try CgroupDirectory(opening: path)
       try old.kill()
       _ = try old.waitUntilEmpty(timeout: 5000)
@@ -69,6 +71,22 @@ struct HostPreparation {
     try payload.delegate(to: plan.delegate, files: plan.delegatedFiles)
     try supervisor.write("cgroup.procs", "0")
     return (group, supervisor, payload)
+  }
+
+  /// The machine's lock keeps out those who share our folders; another installation may have a machine of the same name.
+  private static func refuseForeign(_ path: String) throws(Failure) {
+    let supervisor: CgroupDirectory
+    do {
+      supervisor = try CgroupDirectory(opening: "\(path)/supervisor")
+    } catch {
+      if error.errno == .noSuchFileOrDirectory { return }
+      throw error
+    }
+    // One that was just killed may not have left yet.
+    if try supervisor.waitUntilEmpty(timeout: 2000) { return }
+    throw Failure(
+      "make the control group", path, "another installation runs a machine of this name",
+      advice: "power that one off, or give this one another name", kind: .refused)
   }
 
   /// Makes the machine's part anew, for the next start of the same machine.
