@@ -142,4 +142,28 @@ struct StateTests {
       }
     }
   }
+
+  @Test(.needsRoot, .needsPrograms, .needsImages)
+  func twoInstallationsDoNotHarmEachOthersMachines() throws {
+    try withSandbox("here") { here in
+      try withSandbox("there") { there in
+        let name = here.name("same")
+        for sandbox in [here, there] {
+          try sandbox.image("trixie")
+          try sandbox.succeed("create", "trixie", name)
+        }
+        try here.succeed("start", name)
+        let guest = try here.guest(name)
+        let outcome = try there.hengectl("start", name)
+        #expect(outcome.code == 5, "\(outcome)")
+        #expect(outcome.errorLines.count == 1, "\(outcome)")
+        for sandbox in [there, here] { #expect(try sandbox.hengectl("list").code == 0) }
+        #expect(try here.guest(name).leader == guest.leader)
+        #expect(try guest.run("systemctl", "is-system-running").text == "running")
+        try here.succeed("poweroff", name)
+        #expect(try there.succeed("start", name) == "\(name) is running")
+        try there.succeed("terminate", name)
+      }
+    }
+  }
 }
