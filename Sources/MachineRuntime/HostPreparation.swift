@@ -36,7 +36,6 @@ struct HostPreparation {
     userNamespace = namespace
   }
 
-<<<<<<< HEAD
   private static func makeScratch(_ path: String, like: String, idOffset: UInt32) throws(Failure) {
     let status = try Descriptor.open(like, [.path, .directory, .noFollow]).status()
     for (folder, mode) in [(path, UInt32(0o700)), ("\(path)/upper", status.mode), ("\(path)/work", 0o700)] {
@@ -55,65 +54,5 @@ struct HostPreparation {
     let folder = try Descriptor.open(path, [.directory, .noFollow])
     try check(fchown(folder.raw, owner, owner), "give away", path)
     try check(fchmod(folder.raw, 0o2755), "set the mode of", path)
-=======
-  private static func makeGroups(
-    _ plan: CgroupPlan, undo: UndoStack, note: (String) throws(Failure) -> Void
-  ) throws(Failure) -> (CgroupDirectory, CgroupDirectory, CgroupDirectory) {
-    let parent = try CgroupDirectory(opening: plan.parent)
-    let path = "\(plan.parent)/\(plan.name)"
-    // Before it is noted as ours: what is noted gets killed and removed.
-    try refuseForeign(path)
-    try note(path)
-    undo.push {
-      // One's own group cannot be removed: step out first.
-      try? parent.write("cgroup.procs", "0")
-      if let group = try? CgroupDirectory(opening: path) {
-        try? group.kill()
-        _ = try? group.waitUntilEmpty(timeout: 5000)
-      }
-      try? CgroupDirectory.remove(path)
-    }
-    if access(path, F_OK) == 0 {
-      // Of an earlier machine of this name, whose supervisor is gone.
-      let old = try CgroupDirectory(opening: path)
-      try old.kill()
-      _ = try old.waitUntilEmpty(timeout: 5000)
-      try CgroupDirectory.remove(path)
-    }
-    let group = try parent.child(plan.name)
-    // On the parent, which is not delegated: the machine cannot lift them.
-    try group.write("cgroup.max.depth", "\(plan.maxDepth)")
-    try group.write("cgroup.max.descendants", "\(plan.maxDescendants)")
-    let supervisor = try group.child("supervisor")
-    let payload = try group.child("payload")
-    try payload.delegate(to: plan.delegate, files: plan.delegatedFiles)
-    try supervisor.write("cgroup.procs", "0")
-    return (group, supervisor, payload)
-  }
-
-  /// The machine's lock keeps out those who share our folders; another installation may have a machine of the same name.
-  private static func refuseForeign(_ path: String) throws(Failure) {
-    let supervisor: CgroupDirectory
-    do {
-      supervisor = try CgroupDirectory(opening: "\(path)/supervisor")
-    } catch {
-      if error.errno == .noSuchFileOrDirectory { return }
-      throw error
-    }
-    // One that was just killed may not have left yet.
-    if try supervisor.waitUntilEmpty(timeout: 2000) { return }
-    throw Failure(
-      "make the control group", path, "another installation runs a machine of this name",
-      advice: "power that one off, or give this one another name", kind: .refused)
-  }
-
-  /// Makes the machine's part anew, for the next start of the same machine.
-  mutating func renewPayload(_ plan: CgroupPlan) throws(Failure) {
-    try payload.kill()
-    _ = try payload.waitUntilEmpty(timeout: 5000)
-    try CgroupDirectory.remove(payload.path)
-    payload = try group.child("payload")
-    try payload.delegate(to: plan.delegate, files: plan.delegatedFiles)
->>>>>>> dec5dff573597e04434a8d178361bc3d3b53dfc0
   }
 }
