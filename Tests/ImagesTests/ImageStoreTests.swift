@@ -168,7 +168,7 @@ struct HengeImportTests {
       mkdir small; mount -t tmpfs -o size=1m,nr_inodes=300 none small; head -c 3000000 /dev/urandom > a/big
       tar -czf big.tar.gz -C a .; rm a/big; mkdir a/many; for n in $(seq 400); do : > a/many/$n; done
       for arguments in 'tar big.tar.gz' 'tar --max-bytes 99999999 big.tar.gz' 'fs a'; do
-        '\(program)' --state small $arguments x; echo "exit $?"; ls small/images
+        '\(program)' --state "$PWD/small" $arguments x; echo "exit $?"; ls small/images
       done
       """
     let outcome = try run(["unshare", "-m", "bash", "-c", "cd '\(folder.path)'; \(script)"])
@@ -180,7 +180,7 @@ struct HengeImportTests {
   @Test func readOnlyState() throws {
     let script = """
       mkdir ro; mount -t tmpfs none ro; mkdir ro/images; mount -o remount,ro ro
-      '\(program)' --state ro tar a.tar.gz x; echo "exit $?"; '\(program)' --state ro/none fs a x; echo "exit $?"
+      '\(program)' --state "$PWD/ro" tar a.tar.gz x; echo "exit $?"; '\(program)' --state "$PWD/ro/none" fs a x; echo "exit $?"
       """
     let outcome = try run(["unshare", "-m", "bash", "-c", "cd '\(folder.path)'; \(script)"])
     #expect(outcome.output.split(separator: "\n").filter { $0 == "exit 1" }.count == 2, "\(outcome.output)")

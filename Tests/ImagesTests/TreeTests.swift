@@ -102,7 +102,7 @@ struct TreeTests {
     try shell("mkdir -p a/m b; touch a/f", in: folder.path)
     let script = """
       mount -t tmpfs none a/m; touch a/m/inside
-      '\(program)' --state s fs a img || exit 3; test -d s/images/img/layer-0/m && ! test -e s/images/img/layer-0/m/inside
+      '\(program)' --state "$PWD/s" fs a img || exit 3; test -d s/images/img/layer-0/m && ! test -e s/images/img/layer-0/m/inside
       """
     let outcome = try run(["unshare", "-m", "bash", "-c", "cd \(folder.path); mkdir -p a/usr; \(script)"])
     #expect(outcome.status == 0, "\(outcome.output)")
