@@ -27,6 +27,7 @@ extension InterfaceDescription {
         uidCount: int,
         status: string,
         bus: ?string,
+        network: ?string,
         failedUnits: []FailedUnit,
         moments: []Moment
       )

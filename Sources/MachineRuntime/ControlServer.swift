@@ -107,7 +107,9 @@ final class ControlServer {
   }
 
   private func endWhenDone() {
-    guard isClosing, clients.values.allSatisfy({ $0.connection.output.isEmpty }) else { return }
+    // Whoever started this program went away before it said what for, and nobody else has a way in.
+    let isForsaken = clients.isEmpty && listener == nil
+    guard isForsaken || isClosing && clients.values.allSatisfy({ $0.connection.output.isEmpty }) else { return }
     loop.exit(0)
   }
 

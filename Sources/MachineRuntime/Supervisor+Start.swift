@@ -4,6 +4,7 @@ import Linux
 import MachinePlan
 import MachineSpec
 import MachineStore
+import Network
 import StageProtocol
 import Systemd
 
@@ -54,7 +55,7 @@ extension Supervisor {
     try control?.listen(in: folder)
 
     host = try HostPreparation(
-      plan.hostSteps, undo: undo,
+      plan.hostSteps, cgroups: cgroups, undo: undo,
       note: { [unowned self] path throws(Failure) in
         state?.cgroup = path
         try saveState()
@@ -162,7 +163,7 @@ extension Supervisor {
     let errors = try folder.open(
       "stage.log", [.write, .create, .append, .noFollow], lookup: .beneath, mode: 0o600)
     stage = try StageRun(
-      plan.stage, program: program, userNamespace: host.userNamespace, cgroup: host.payload, log: errors, on: loop
+      plan.stage, program: program, userNamespace: host.userNamespace, cgroup: host.scope.payload, log: errors, on: loop
     ) { [unowned self] outcome in stageEnded(outcome) }
     mark("stage")
   }
@@ -205,6 +206,9 @@ extension Supervisor {
         })
     }
     enter(.booting)
+    let network = networkBackend(for: spec.network)
+    try network.start(for: leader.process)
+    self.network = network
     if wantsProgress, let systemd = stage.systemdFolder, let sealedStage {
       progress = try BootProgress(watching: systemd, leader: leader.process, program: sealedStage, on: loop) {
         [unowned self] unit in
@@ -212,7 +216,7 @@ extension Supervisor {
         tellProgress(unit: unit)
       }
     }
-    try host?.enterGroup()
+    if let host { try cgroups.enter(host.scope) }
   }
 }
 

@@ -5,6 +5,7 @@ import Logging
 import MachinePlan
 import MachineSpec
 import MachineStore
+import Network
 import StageProtocol
 import Systemd
 import Varlink
@@ -26,6 +27,9 @@ public final class Supervisor {
   var folder: Descriptor?
   var state: MachineState?
   var host: HostPreparation?
+  let cgroups: any CgroupBackend = DirectCgroups()
+  /// What connects the machine with the world outside; from when its network namespace is there.
+  var network: (any NetworkBackend)?
   /// Takes back everything on the host, last step first.
   let undo = UndoStack()
 

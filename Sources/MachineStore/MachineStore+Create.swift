@@ -8,7 +8,7 @@ import SystemPackage
 /// What a machine is to be made from.
 public enum MachineSource: Sendable {
   /// An image of the store.
-  case image(ImageName)
+  case image(MachineSpec.ImageName)
   /// A directory, used as it is.
   case inPlace(String)
 }
@@ -61,11 +61,10 @@ extension MachineStore {
     }
     let machines = try self.machines()
     let draftName = ".\(name).new"
-    let draft = try makeDraft(draftName, in: machines, of: name)
+    let draft = try makeDraft(draftName, in: machines, for: name)
     let undo = UndoStack()
     undo.push { try? TreeRemove.remove(draftName, in: FileDescriptor(rawValue: machines.raw), path: draftName) }
     defer { undo.run() }
-    // The machine's own lock, held until the command ends: nobody starts what is being made.
     let lock = try draft.open("lock", [.readWrite, .create], lookup: .beneath, mode: 0o600)
     guard try lock.lock() else { throw Failure("create", name.description, "another command is at it just now") }
 
@@ -93,26 +92,28 @@ extension MachineStore {
     return record
   }
 
-  /// A folder for a machine in the making, locked: what is not locked is swept away.
-  private func makeDraft(_ draft: String, in machines: Descriptor, of name: MachineName) throws(Failure) -> Descriptor {
-    while true {
-      if mkdirat(machines.raw, draft, 0o700) < 0 {
+  /// Makes the folder of a machine to be, held against whoever sweeps leftovers away.
+  private func makeDraft(
+    _ draftName: String, in machines: Descriptor, for name: MachineName
+  ) throws(Failure) -> Descriptor {
+    // Between the making and the lock a sweep may take it for a leftover; then it is made again.
+    for _ in 0..<100 {
+      if mkdirat(machines.raw, draftName, 0o700) < 0 {
         let number = errno
         if number == EEXIST {
           throw Failure("create", name.description, "another command is creating it just now")
         }
         throw Failure("create", name.description, errno: Errno(rawValue: number))
       }
-      // Somebody may sweep between the making and the locking.
-      guard let folder = try? machines.open(draft, [.directory, .noFollow], lookup: .beneath), try folder.lock(),
-        try machines.status(of: draft)?.inode == folder.status().inode
-      else { continue }
-      return folder
+      guard let draft = try? machines.open(draftName, [.directory, .noFollow], lookup: .beneath) else { continue }
+      _ = try draft.lock(wait: true)
+      if try machines.status(of: draftName)?.inode == (try draft.status().inode) { return draft }
     }
+    throw Failure("create", name.description, "other commands keep sweeping it away", advice: "try again")
   }
 
   private func fill(
-    _ draft: Descriptor, from image: ImageName, range: UIDRange, ownership: FileOwnership
+    _ draft: Descriptor, from image: MachineSpec.ImageName, range: UIDRange, ownership: FileOwnership
   ) throws(Failure) -> MachineRecord.Root {
     let layers = try layers(of: image)
     guard let base = layers.first else { throw Failure("use the image", image.description, "it has no layer") }

@@ -9,7 +9,9 @@ extension MachineStore {
   /// Folders that are the host's with all that is in them.
   private static let hostTrees = ["/bin", "/boot", "/dev", "/etc", "/lib", "/proc", "/sbin", "/sys", "/usr"]
   /// Folders that are the host's, in which an operator may have a machine's.
-  private static let hostFolders = ["/home", "/media", "/mnt", "/opt", "/root", "/run", "/srv", "/tmp", "/var", "/var/tmp"]
+  private static let hostFolders = [
+    "/home", "/media", "/mnt", "/opt", "/root", "/run", "/srv", "/tmp", "/var", "/var/tmp",
+  ]
   /// The real path of a directory that may be used in place.
   ///
   /// - Throws: `Failure` that says whose it is.
@@ -38,7 +40,9 @@ extension MachineStore {
       guard let resolved = realpath(own, nil) else { continue }
       defer { free(resolved) }
       let own = String(cString: resolved)
-      if Self.isOrHolds(real, own) || Self.isOrHolds(own, real) { throw refuse("images and machines are kept in \(own)") }
+      if Self.isOrHolds(real, own) || Self.isOrHolds(own, real) {
+        throw refuse("images and machines are kept in \(own)")
+      }
     }
     for name in try names() {
       guard let other = try? record(of: name), case .inPlace(let taken) = other.root else { continue }

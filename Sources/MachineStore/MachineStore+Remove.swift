@@ -22,12 +22,12 @@ extension MachineStore {
     let record = try? record(of: name)
     let machines = try self.machines()
     let gone = ".\(name).gone"
-    // Before it gets a name that others sweep away; the machine's lock itself goes with the files.
-    let folder = try open(name)
-    _ = try folder.lock()
-    defer { withExtendedLifetime(folder) {} }
     try check(clinux_rename_noreplace(machines.raw, name.description, machines.raw, gone), "remove", name.description)
+    // The lock's file goes as one of the first; from here on the folder itself tells others to keep away.
+    let folder = try machines.open(gone, [.directory, .noFollow], lookup: .beneath)
+    _ = try folder.lock(wait: true)
     try finishRemoving(gone, in: machines)
+    withExtendedLifetime(folder) {}
     if let record {
       try uidRanges().giveBack(record.range, of: name)
       if record.ownsSpec { removeSpec(of: name) }
@@ -44,14 +44,22 @@ extension MachineStore {
     }
   }
 
-  /// Takes away what commands left that were killed while they made or removed a machine.
+  /// Takes away what commands left that were killed while they made or removed a machine. What cannot be taken away
+  /// stays for the next time: it is no reason to refuse what was asked for.
   public func sweep() throws(Failure) {
     let machines = try self.machines()
     for entry in try machines.names() where entry.hasPrefix(".") {
       guard let folder = try? machines.open(entry, [.directory, .noFollow], lookup: .beneath),
-        (try? folder.lock()) == true
+        (try? folder.lock()) == true, !isLocked(folder)
       else { continue }
-      try finishRemoving(entry, in: machines)
+      try? finishRemoving(entry, in: machines)
+      withExtendedLifetime(folder) {}
     }
+  }
+
+  /// Whether somebody holds the lock in a machine's folder.
+  private func isLocked(_ folder: Descriptor) -> Bool {
+    guard let lock = try? folder.open("lock", [.readWrite, .noFollow], lookup: .beneath) else { return false }
+    return (try? lock.lock()) != true
   }
 }

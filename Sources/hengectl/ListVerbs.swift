@@ -87,6 +87,7 @@ struct Status: ParsableCommand {
     if let leader = state?["leader"]?.intValue { line("Leader", "\(leader)") }
     if let supervisor = state?["supervisor"]?.intValue { line("Supervisor", "\(supervisor)") }
     if let group = text("cgroup") { line("Cgroup", group) }
+    if let network = text("network") { line("Network", network) }
     if let bus = text("bus") { line("Guest bus", bus) }
     let failed = state?["failedUnits"]?.arrayValue ?? []
     if !failed.isEmpty { line("Failed", "\(failed.count) unit\(failed.count == 1 ? "" : "s")") }

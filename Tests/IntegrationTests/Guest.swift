@@ -86,6 +86,21 @@ final class Sandbox: Sendable {
   /// What of this sandbox is there on the host.
   func snapshot() -> Snapshot { Snapshot(.sandbox(folder: folder, tag: tag)) }
 
+  /// What is there that was not before, or the other way round. A process that has given its last answer has 5 s to
+  /// end, and so has whoever lost the other end of its connection.
+  func difference(from before: Snapshot) -> [String] {
+    let end = now() + 5_000_000_000
+    while true {
+      let found = snapshot().difference(from: before)
+      let ids = found.filter { $0.hasPrefix("+ process ") }.compactMap { Int32($0.split(separator: " ")[2]) }
+      let moment = now()
+      guard let id = ids.first, moment < end else { return found }
+      guard let process = try? Pidfd(opening: id) else { continue }
+      var poll = pollfd(fd: process.descriptor.raw, events: Int16(POLLIN), revents: 0)
+      Glibc.poll(&poll, 1, Int32((end - moment) / 1_000_000) + 1)
+    }
+  }
+
   /// Ends and removes what is left of the sandbox, without the help of the programs under test where they fail.
   func cleanUp() {
     let machines = names(in: "\(state)/machines")

@@ -19,7 +19,6 @@ struct KillTests {
     try withSandbox("kill-\(victim)") { sandbox in
       try sandbox.image("trixie")
       let name = sandbox.name("k")
-      let empty = sandbox.snapshot()
       try sandbox.succeed("create", "trixie", name)
       // The first start makes the folders that all later ones share.
       try sandbox.succeed("start", name)
@@ -33,7 +32,7 @@ struct KillTests {
         try drill.makeRunning()
         if try drill.kill(during: "poweroff", after: 200 * part) { hits.poweroff += 1 }
         if try drill.settledState() != "stopped" { try sandbox.succeed("terminate", name, deadline: 20) }
-        let left = sandbox.snapshot().difference(from: before)
+        let left = sandbox.difference(from: before)
         #expect(left == [], "round \(round)")
         if left != [] { break }
       }
@@ -44,9 +43,8 @@ struct KillTests {
       #expect(try sandbox.guest(name).succeed("systemctl", "is-system-running") == "running")
       try sandbox.succeed("terminate", name)
       try sandbox.succeed("remove", name)
-      let left = sandbox.snapshot().difference(from: before)
+      let left = sandbox.difference(from: before)
       #expect(left == [])
-      _ = empty
     }
   }
 }

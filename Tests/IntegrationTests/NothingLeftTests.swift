@@ -25,11 +25,11 @@ struct NothingLeftTests {
         #expect(during.files.contains("\(sandbox.runtime)/machines/\(name)/control"))
         let guest = try sandbox.guest(name)
         try sandbox.succeed(verb, name)
-        #expect(sandbox.snapshot().difference(from: before) == [])
+        #expect(sandbox.difference(from: before) == [])
         #expect(Host.processes(ofUIDs: guest.uids) == [])
       }
       try sandbox.succeed("remove", name)
-      #expect(sandbox.snapshot().difference(from: before) == [])
+      #expect(sandbox.difference(from: before) == [])
       let left = names(in: "\(sandbox.state)/machines").filter { !$0.hasPrefix(".") }
       #expect(left == [])
       #expect(names(in: "\(sandbox.state)/uid-ranges").filter { !$0.hasPrefix(".") } == [])
@@ -106,7 +106,7 @@ struct NothingLeftTests {
       let found = sandbox.snapshot().difference(from: before)
       #expect(found.count == 1 && found.first?.hasPrefix("+ \(leak.kind) ") ?? false, "\(found)")
       undo()
-      #expect(sandbox.snapshot().difference(from: before) == [])
+      #expect(sandbox.difference(from: before) == [])
     }
   }
 }

@@ -148,7 +148,7 @@ struct SpecInsideTests {
       try sandbox.succeed("poweroff", name)
       #expect(try sandbox.hengectl("status", name).code == 4)
       #expect(names(in: "\(sandbox.state)/machines").filter { !$0.hasPrefix(".") } == [])
-      #expect(sandbox.snapshot().difference(from: before).filter { $0 != "+ file \(sandbox.runtime)/machines" } == [])
+      #expect(sandbox.difference(from: before).filter { $0 != "+ file \(sandbox.runtime)/machines" } == [])
     }
   }
 
