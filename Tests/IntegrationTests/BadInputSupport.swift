@@ -66,6 +66,11 @@ extension Sandbox {
     return root
   }
 
+  /// What `hengectl status` knows of a machine.
+  func status(_ machine: String, _ key: String) throws -> JSON? {
+    try hengectl("status", "--json", machine, deadline: 20).json()[key]
+  }
+
   /// Imports a root and makes a machine of it.
   func makeMachine(_ short: String, root: String) throws -> String {
     let machine = name(short)

@@ -59,11 +59,17 @@ final class Sandbox: Sendable {
     try RunningProgram(view.prefix + ["\(Checkout.programs)/hengectl"] + arguments, environment: environment)
   }
 
-  /// Imports a guest image, once per sandbox.
+  /// Puts a guest image into the sandbox's store.
+  ///
+  /// Each is imported once per run of the tests, which syncs a file system; the sandboxes get hard links of what nobody
+  /// ever writes to.
   func image(_ name: String) throws {
     try imported.withLock { imported in
       guard imported.insert(name).inserted else { return }
-      try succeed("import-tar", try Checkout.archive(name), name)
+      let store = try SharedImages.store(with: name)
+      let images = "\(state)/images"
+      mkdir(images, 0o700)
+      try runWell(["cp", "-al", "\(store.state)/images/\(name)", images])
     }
   }
 
@@ -115,6 +121,28 @@ final class Sandbox: Sendable {
     }
     _ = try? run(["rm", "-rf", "--one-file-system", folder])
   }
+}
+
+/// The images that all sandboxes of this run share.
+private enum SharedImages {
+  private static let shared = Mutex<(sandbox: Sandbox, names: Set<String>)?>(nil)
+
+  static func store(with name: String) throws -> Sandbox {
+    try shared.withLock { shared in
+      if shared == nil {
+        shared = (try Sandbox("images"), [])
+        atexit { SharedImages.cleanUp() }
+      }
+      guard let sandbox = shared?.sandbox else { throw Complaint("no place for the images") }
+      if shared?.names.contains(name) == false {
+        try sandbox.succeed("import-tar", try Checkout.archive(name), name)
+        shared?.names.insert(name)
+      }
+      return sandbox
+    }
+  }
+
+  private static func cleanUp() { shared.withLock { $0?.sandbox.cleanUp() } }
 }
 
 /// Runs a test in a sandbox, and cleans up also when it fails.

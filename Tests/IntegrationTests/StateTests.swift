@@ -142,4 +142,27 @@ struct StateTests {
       }
     }
   }
+
+  @Test(.needsRoot, .needsPrograms, .needsImages)
+  func twoInstallationsDoNotHarmEachOthersMachines() throws {
+    try withSandbox("here") { here in
+      try withSandbox("there") { there in
+        let name = here.name("same")
+        for sandbox in [here, there] {
+          try sandbox.image("trixie")
+          try sandbox.succeed("create", "trixie", name)
+        }
+        try here.succeed("start", name)
+        let guest = try here.guest(name)
+        #expect(try there.succeed("start", name) == "\(name) is running")
+        #expect(try there.guest(name).leader != guest.leader)
+        for sandbox in [there, here] { #expect(try sandbox.hengectl("list").code == 0) }
+        #expect(try here.guest(name).leader == guest.leader)
+        #expect(try guest.run("systemctl", "is-system-running").text == "running")
+        try here.succeed("terminate", name)
+        #expect(try there.guest(name).run("systemctl", "is-system-running").text == "running")
+        try there.succeed("poweroff", name)
+      }
+    }
+  }
 }
