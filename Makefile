@@ -18,7 +18,8 @@ TEST_PACKAGES := acl attr dbus-daemon libcap2-bin python3-minimal uidmap xz-util
 include images/images.mk
 include Tests/Benchmarks/bench.mk
 
-.PHONY: all build test unit-tests integration-tests demo install lint format install-build-tools install-test-tools clean
+.PHONY: all build test unit-tests integration-tests demo man completions install lint format install-build-tools \
+  install-test-tools clean
 
 all: build
 
@@ -53,19 +54,38 @@ test: install-test-tools lint check-images images build
 
 lint:
 	@echo "lint: swift-format, strict"
-	@swift format lint --strict --recursive Package.swift Sources Tests
+	@swift format lint --strict --recursive Package.swift Sources Tests docs
 
 format:
-	@swift format --in-place --recursive Package.swift Sources Tests
+	@swift format --in-place --recursive Package.swift Sources Tests docs
 
 demo: install-image-tools build image-trixie
 	@PATH="$(BUILD):$$PATH" docs/demo.sh "$$(images/build --path trixie)"
 
-install: build
-	@echo "install: programs and units below $(DESTDIR)$(PREFIX)"
-	@install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/henge
+# Generated from the built program, so that neither can say anything else than it.
+man: build
+	@mkdir -p build/man
+	@$(BUILD)/hengectl --experimental-dump-help | swift docs/manual.swift docs/man/hengectl.1.end >build/man/hengectl.1
+
+completions: build
+	@mkdir -p build/completions
+	@for shell in bash zsh fish; do \
+	  $(BUILD)/hengectl --generate-completion-script $$shell >build/completions/hengectl.$$shell || exit 1; done
+
+SHARE = $(DESTDIR)$(PREFIX)/share
+
+install: build man completions
+	@echo "install: programs, manual and completions below $(DESTDIR)$(PREFIX)"
+	@install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/henge $(SHARE)/man/man1 $(SHARE)/man/man5 \
+	  $(SHARE)/man/man8 $(SHARE)/bash-completion/completions $(SHARE)/zsh/site-functions $(SHARE)/fish/vendor_completions.d
 	@install -m 0755 $(BUILD)/hengectl $(DESTDIR)$(PREFIX)/bin/
 	@install -m 0755 $(BUILD)/henge-supervisor $(BUILD)/henge-stage $(BUILD)/henge-import $(DESTDIR)$(PREFIX)/libexec/henge/
+	@install -m 0644 build/man/hengectl.1 $(SHARE)/man/man1/
+	@install -m 0644 docs/man/*.5 $(SHARE)/man/man5/
+	@install -m 0644 docs/man/*.8 $(SHARE)/man/man8/
+	@install -m 0644 build/completions/hengectl.bash $(SHARE)/bash-completion/completions/hengectl
+	@install -m 0644 build/completions/hengectl.zsh $(SHARE)/zsh/site-functions/_hengectl
+	@install -m 0644 build/completions/hengectl.fish $(SHARE)/fish/vendor_completions.d/
 
 clean:
 	@rm -rf .build build
