@@ -47,7 +47,9 @@ let everything = StagePlan(
 }
 
 @Test func aCountThatLiesReservesNothing() {
-  #expect(throws: WireError.self) { try StagePlan(decoding: [0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff]) }
+  #expect(throws: WireError.self) {
+    try StagePlan(decoding: [0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff])
+  }
 }
 
 @Test(arguments: [
