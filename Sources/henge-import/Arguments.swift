@@ -60,9 +60,6 @@ struct Arguments {
     } else {
       self.state = try Self.usualState()
     }
-    guard self.state.hasPrefix("/") else {
-      throw Failure("use the state folder", self.state, "it is not an absolute path", kind: .usage)
-    }
   }
 
   private static func name(_ text: String) throws(Failure) -> ImageName {
@@ -88,7 +85,10 @@ struct Arguments {
   }
 
   private static func usualState() throws(Failure) -> String {
-    if let path = variable("HENGE_STATE_DIR") { return path }
+    if let path = variable("HENGE_STATE_DIR") {
+      if path.hasPrefix("/") { return path }
+      throw Failure("use HENGE_STATE_DIR", path, "it is not an absolute path", kind: .usage)
+    }
     if geteuid() == 0 { return "/var/lib/henge" }
     if let data = variable("XDG_DATA_HOME") { return data + "/henge" }
     if let home = variable("HOME") { return home + "/.local/share/henge" }

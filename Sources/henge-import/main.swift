@@ -49,9 +49,9 @@ func openStore(_ path: String) throws -> ImageStore {
     descriptor = try FileDescriptor.openForImport(path, [.directory, .closeOnExec])
   } catch {
     guard error == .noSuchFileOrDirectory else { throw Failure("open the state folder", path, errno: error) }
-    var done = ""
+    var done = path.hasPrefix("/") ? "/" : ""
     for part in path.split(separator: "/") {
-      done += "/\(part)"
+      done += "\(part)/"
       if mkdir(done, 0o700) != 0 && errno != EEXIST {
         throw Failure("make the folder", done, errno: Errno(rawValue: errno))
       }

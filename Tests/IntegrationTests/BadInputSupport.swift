@@ -94,8 +94,8 @@ final class PrivateMounts {
 
   init(_ script: String, _ sandbox: Sandbox) throws {
     environment = sandbox.environment
-    holder = try RunningProgram(
-      ["unshare", "--mount", "sh", "-ec", script + "\nexec sleep 120"], environment: environment)
+    // Without the sandbox in its environment: it is not one of the programs that must be gone.
+    holder = try RunningProgram(["unshare", "--mount", "sh", "-ec", script + "\nexec sleep 120"])
     let end = now() + 10_000_000_000
     while trimmed(read("/proc/\(holder.id)/comm") ?? "") != "sleep" {
       if now() > end { throw Complaint("no mounts: \(script)") }
