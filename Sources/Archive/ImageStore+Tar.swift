@@ -1,5 +1,6 @@
 import Images
 import Linux
+import MachineSpec
 import SystemPackage
 
 extension ImageStore {

@@ -16,7 +16,8 @@ public struct TarImport {
     public var squashesIDs = false
     /// The most entries that are unpacked.
     public var maximumEntries: UInt64 = 10_000_000
-    /// The most bytes of file contents that are unpacked; nil means what is free on the file system, less 5 percent.
+    /// The most bytes of file contents that are unpacked, holes of a file included; nil means what is free on the file
+    /// system, less 5 percent, and holes cost nothing.
     public var maximumBytes: UInt64?
     /// The deepest path, in components.
     public var maximumDepth = 1024

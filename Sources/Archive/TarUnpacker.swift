@@ -113,6 +113,10 @@ final class TarUnpacker {
   private func makeFile(
     _ entry: TarEntry, _ path: EntryPath, _ reader: TarReader, _ fail: (String) -> Failure
   ) throws {
+    // Holes cost nothing here, but whoever sets a limit expects nothing larger to come out again, of a copy or a backup.
+    if let limit = options.maximumBytes, limit - summary.bytes < UInt64(clamping: entry.size) {
+      throw fail("the archive unpacks to more than \(limit) bytes, which is the limit")
+    }
     let parent = try tree.parent(path, make: true, fail: fail)
     let name = path.name
     // O_WRONLY | O_CREAT | O_EXCL

@@ -2,9 +2,12 @@
 #include "clinux_process.h"
 
 #include <errno.h>
+#include <link.h>
 #include <linux/sched.h>
+#include <malloc.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -80,4 +83,24 @@ uint64_t clinux_unix_seconds(void) { return (uint64_t)time(NULL); }
 int clinux_join_session_keyring(void) {
   long result = syscall(SYS_keyctl, 1 /* KEYCTL_JOIN_SESSION_KEYRING */, NULL);
   return result < 0 && errno != ENOSYS ? -1 : 0;
+}
+
+static int release_object(struct dl_phdr_info *object, size_t size, void *data) {
+  (void)size, (void)data;
+  uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+  for (int index = 0; index < object->dlpi_phnum; index++) {
+    const ElfW(Phdr) *header = &object->dlpi_phdr[index];
+    /* Only what nobody has written to: relocated data is in writable segments, and would be lost. */
+    if (header->p_type != PT_LOAD || (header->p_flags & PF_W)) continue;
+    uintptr_t start = (object->dlpi_addr + header->p_vaddr) & ~(page - 1);
+    uintptr_t end = (object->dlpi_addr + header->p_vaddr + header->p_memsz + page - 1) & ~(page - 1);
+    /* The vdso is an object without a file; the kernel refuses it, and that is all. */
+    madvise((void *)start, end - start, MADV_DONTNEED);
+  }
+  return 0;
+}
+
+void clinux_release_memory(void) {
+  malloc_trim(0);
+  dl_iterate_phdr(release_object, NULL);
 }

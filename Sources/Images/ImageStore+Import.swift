@@ -1,5 +1,6 @@
 import CLinux
 import Linux
+import MachineSpec
 import SystemPackage
 
 extension ImageStore {

@@ -1,5 +1,6 @@
 import CLinux
 import Linux
+import MachineSpec
 import SystemPackage
 
 /// The images below a state folder: `images/NAME/` with `image.record` and the folders of its layers.

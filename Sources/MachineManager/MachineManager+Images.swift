@@ -6,7 +6,7 @@ import MachineStore
 extension MachineManager {
   /// Removes an image that no machine lies over.
   public func removeImage(_ name: String) throws {
-    try store.images().remove(try Images.ImageName(name)) { image in
+    try store.images().remove(try ImageName(name)) { image in
       try users(of: image.description).first?.description
     }
   }

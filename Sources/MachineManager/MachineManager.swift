@@ -31,7 +31,8 @@ public struct MachineManager: Sendable {
     public var name: MachineName
     /// Its record; nil when that is damaged.
     public var record: MachineRecord?
-    /// `stopped`, or what its supervisor says: `starting`, `booting`, `running`, `degraded`, `stopping`, `rebooting`.
+    /// `stopped`, or what its supervisor says: `starting`, `booting`, `running`, `degraded`, `stopping`, `rebooting`;
+    /// `unknown` when what is left of it cannot be cleared away.
     public var state: String
     /// The leader's process id, when it runs.
     public var leader: Int32?
@@ -44,11 +45,16 @@ public struct MachineManager: Sendable {
     var entries: [Entry] = []
     for name in try store.names() {
       var entry = Entry(name: name, record: try? store.record(of: name), state: "stopped")
-      if try store.isRunning(name) {
-        let state = try? state(of: name)
-        entry.state = state?["state"]?.stringValue ?? "starting"
-        entry.leader = state?["leader"]?.intValue.flatMap { Int32(exactly: $0) }
-        entry.started = state?["started"]?.intValue.flatMap { UInt64(exactly: $0) }
+      do {
+        if try store.isRunning(name) {
+          let state = try? state(of: name)
+          entry.state = state?["state"]?.stringValue ?? "starting"
+          entry.leader = state?["leader"]?.intValue.flatMap { Int32(exactly: $0) }
+          entry.started = state?["started"]?.intValue.flatMap { UInt64(exactly: $0) }
+        }
+      } catch {
+        // What is wrong with one machine must not hide the others; its own `status` says what it is.
+        entry.state = "unknown"
       }
       entries.append(entry)
     }
@@ -102,6 +108,8 @@ public struct MachineManager: Sendable {
     guard let lock = try store.lock(record.name) else {
       throw Failure("remove", record.name.description, "it is running", advice: "hengectl poweroff \(record.name)")
     }
+    // A directory that is gone has nothing to be given back, and must not keep the machine from going.
+    if access(path, F_OK) < 0, errno == ENOENT { return withExtendedLifetime(lock) {} }
     var record = record
     record.shift = .begun
     try store.update(record)

@@ -73,16 +73,19 @@ extension MachineManager {
   ///   - overrides: assignments that count more than its spec, for this start.
   ///   - goal: `executed` or `running`.
   ///   - timeout: in milliseconds; nil waits as long as it takes.
+  ///   - isWatched: whether somebody looks at the progress: with an old systemd telling it costs the boot a little.
   ///   - progress: told what happens meanwhile.
   /// - Returns: the state at the goal.
   /// - Throws: `Failure`; nothing is left of the start then, unless the time was over.
   public func start(
     _ name: MachineName, overrides: [String] = [], goal: String = "running", timeout: Int? = nil,
-    progress: (Progress) -> Void = { _ in }
+    isWatched: Bool = false, progress: (Progress) -> Void = { _ in }
   ) throws(Failure) -> JSON {
     guard store.exists(name) else { throw Failure.noSuchMachine(name) }
     return try ask(
-      try client(try startSupervisor(name)), "Start", ["overrides": JSON(overrides), "goal": .string(goal)], name: name,
+      try client(try startSupervisor(name)), "Start",
+      ["overrides": JSON(overrides), "goal": .string(goal), "progress": .bool(isWatched)],
+      name: name,
       timeout: timeout, progress: progress)
   }
 

@@ -16,6 +16,10 @@ public struct HostFacts: Sendable, Equatable {
   public var timezone: String?
   /// Whether the host's `/etc/localtime` is there at all.
   public var hasLocaltime = false
+  /// Whether the host keeps a journal on disk: whether `/var/log/journal` is there.
+  public var keepsJournal = false
+  /// Whether the host has a folder for this machine's journal already.
+  public var hasMachinesJournal = false
   /// Whether the file system that holds the machine's files can map ids of a mount.
   public var canMapIDs = true
 

@@ -13,8 +13,12 @@ public struct MachineFacts: Sendable, Equatable {
   public var idCount: UInt32
   /// A folder of the host's that is there while it runs and that nobody looks for anything in.
   public var mountPoint: String
+  /// A folder of the host's beside the machine's files, for what is thrown away.
+  public var scratch = ""
   /// What its root is.
   public var root: MachineRoot
+  /// What its systemd will call it: its `/etc/machine-id`, or what that will become.
+  public var machineID = ""
   /// The contents of the credentials that the spec loads from files, by name.
   public var loadedCredentials: [(name: String, value: [UInt8])] = []
 
@@ -33,8 +37,9 @@ public struct MachineFacts: Sendable, Equatable {
   /// Compares everything.
   public static func == (left: Self, right: Self) -> Bool {
     left.name == right.name && left.uuid == right.uuid && left.rootID == right.rootID
-      && left.idCount == right.idCount && left.mountPoint == right.mountPoint && left.root == right.root
-      && left.loadedCredentials.elementsEqual(right.loadedCredentials, by: ==)
+      && left.idCount == right.idCount && left.mountPoint == right.mountPoint && left.scratch == right.scratch
+      && left.root == right.root
+      && left.machineID == right.machineID && left.loadedCredentials.elementsEqual(right.loadedCredentials, by: ==)
   }
 }
 

@@ -24,6 +24,11 @@ public enum HostStep: Sendable, Equatable {
   case shiftOwnership(path: String, from: UInt32, to: UInt32, count: UInt32)
   /// Makes the machine's control group, and in it one for the supervisor and one that belongs to the machine.
   case cgroup(CgroupPlan)
+  /// Makes an upper and a work folder that go away when the machine stops; the upper looks like the root that it will
+  /// be, whose owner has the offset added.
+  case scratchFolder(path: String, like: String, idOffset: UInt32)
+  /// Makes the host's folder for the machine's journal, which belongs to the machine's root.
+  case journalFolder(path: String, owner: UInt32)
   /// Makes the user namespace.
   case userNamespace(base: UInt32, count: UInt32)
 }

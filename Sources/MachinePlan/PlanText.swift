@@ -6,6 +6,8 @@ extension HostStep {
     switch self {
     case .shiftOwnership(let path, let from, let to, _): "give the files of \(path) from ids \(from)… to ids \(to)…"
     case .cgroup(let plan): "make the control group \(plan.parent)/\(plan.name), its payload for id \(plan.delegate)"
+    case .journalFolder(let path, let owner): "make the journal folder \(path), for id \(owner)"
+    case .scratchFolder(let path, _, _): "make the folder \(path) for what is written, gone when the machine stops"
     case .userNamespace(let base, let count): "make a user namespace: 0 is \(base), \(count) ids"
     }
   }

@@ -58,6 +58,8 @@ extension Planner {
       .directory("/run/host/unmasked/proc", mode: 0o755),
       .directory("/run/host/unmasked/sys", mode: 0o755),
       .notifySocket("/run/host/notify"),
+      // systemd would make it itself; being there before, it can be watched for the private socket that appears in it.
+      .watchedFolder("/run/systemd", mode: 0o755),
     ]
   }
 

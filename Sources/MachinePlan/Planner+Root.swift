@@ -6,22 +6,29 @@ struct PlannedRoot {
   var source: RootSource
   var isReadOnly = false
   var shift: HostStep?
+  var scratch: HostStep?
 }
 
 extension Planner {
-  /// `PrivateUsersOwnership=`, `Volatile=` and `Ephemeral=`.
+  /// `PrivateUsersOwnership=` and `Volatile=`.
   func root() throws(PlanError) -> PlannedRoot {
     var result = try persistentRoot()
     switch spec.files.volatile {
-    case .no where spec.machine.ephemeral:
-      // What is never on disk needs no cleaning up, whatever ends the machine.
-      result.source = .overlay(layers: lower(of: result.source), upper: .memory)
-    case .no: break
+    case .no: if spec.machine.ephemeral { makeEphemeral(&result) }
     case .state: result.isReadOnly = true
     case .yes: result.source = .memory(usr: lower(of: result.source))
     case .overlay: result.source = .overlay(layers: lower(of: result.source), upper: .memory)
     }
     return result
+  }
+
+  /// `Ephemeral=`: what is written goes to a folder of this start's own.
+  private func makeEphemeral(_ root: inout PlannedRoot) {
+    let layers = lower(of: root.source)
+    guard let top = layers.first else { return }
+    root.scratch = .scratchFolder(path: machine.scratch, like: top.path, idOffset: top.mapped ? machine.rootID : 0)
+    root.source = .overlay(
+      layers: layers, upper: .directory(upper: "\(machine.scratch)/upper", work: "\(machine.scratch)/work"))
   }
 
   private func persistentRoot() throws(PlanError) -> PlannedRoot {

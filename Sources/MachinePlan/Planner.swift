@@ -13,7 +13,8 @@ extension MachinePlan {
     var planner = Planner(spec: spec, host: host, machine: machine)
     try planner.checkHost()
     let root = try planner.root()
-    let steps = planner.hostSteps(root)
+    let journal = try planner.journalFolder()
+    let steps = planner.hostSteps(root, journal: journal)
     planner.operations = [.isolateMounts, .root(root.source, readOnly: root.isReadOnly)]
     planner.warnOfWhatIsToCome()
     planner.checkInit()
@@ -22,6 +23,7 @@ extension MachinePlan {
     planner.makeHostFolder()
     planner.makeCredentials()
     planner.shapeEtc()
+    if let journal { planner.bindJournal(journal) }
     planner.makeOperatorsMounts()
     planner.operations += [.sealMount("/run/host"), .enterNamespaces, .hostname(planner.hostname), .adoptRoot]
     planner.mountKernel()
@@ -70,19 +72,24 @@ struct Planner {
     }
   }
 
-  func hostSteps(_ root: PlannedRoot) -> [HostStep] {
+  func hostSteps(_ root: PlannedRoot, journal: String?) -> [HostStep] {
     var steps: [HostStep] = []
     if let shift = root.shift { steps.append(shift) }
+    if let scratch = root.scratch { steps.append(scratch) }
+    if let journal { steps.append(.journalFolder(path: journal, owner: machine.rootID)) }
     steps.append(
       .cgroup(
         CgroupPlan(
-          parent: host.cgroup.own, name: "henge-\(machine.name)", delegate: machine.rootID,
+          parent: host.cgroup.own, name: groupName, delegate: machine.rootID,
           delegatedFiles: host.cgroup.delegatedFiles,
           // Far above what any system needs, far below what would hurt the host: every group costs kernel memory.
           maxDepth: 64, maxDescendants: 16384)))
     steps.append(.userNamespace(base: machine.rootID, count: machine.idCount))
     return steps
   }
+
+  /// Another installation on this host may have a machine of the same name, but not of the same id.
+  private var groupName: String { "henge-\(machine.name)-\(machine.uuid.plain.prefix(8))" }
 
   /// What `hostname` says already decides unless the image has an `/etc/hostname`; a name in the spec decides over that
   /// as well. systemd in a container takes its kernel command line from these arguments.

@@ -27,6 +27,7 @@ extension InterfaceDescription {
         uidCount: int,
         status: string,
         bus: ?string,
+        network: ?string,
         failedUnits: []FailedUnit,
         moments: []Moment
       )
@@ -34,9 +35,10 @@ extension InterfaceDescription {
       # A step on the way of a start or a stop: the state, and the unit that came up last
       type Progress (state: string, unit: ?string, units: int, status: string)
 
-      # Starts the machine whose supervisor was just started; with more, tells the progress. Answers at the goal:
+      # Starts the machine whose supervisor was just started; with more, tells the progress, unit by unit if asked to.
+      # Answers at the goal:
       # "executed" once process 1 runs, "running" once its systemd is done
-      method Start(overrides: ?[]string, goal: ?string) -> (state: ?State, progress: ?Progress, warnings: ?[]string)
+      method Start(overrides: ?[]string, goal: ?string, progress: ?bool) -> (state: ?State, progress: ?Progress, warnings: ?[]string)
 
       # Answers once the machine is "running" (or degraded) or "stopped"; with more, tells the progress
       method Wait(goal: string) -> (state: ?State, progress: ?Progress)

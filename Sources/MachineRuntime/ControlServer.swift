@@ -15,6 +15,8 @@ final class ControlServer {
   private var listener: (socket: Descriptor, source: EventLoop.Source)?
   private var clients: [Int32: Client] = [:]
   private var isClosing = false
+  /// Called when the last client has gone.
+  var onIdle: () -> Void = {}
 
   init(service: VarlinkService, on loop: EventLoop) {
     self.service = service
@@ -86,6 +88,7 @@ final class ControlServer {
     if client.connection.isClosed {
       clients[client.socket.raw] = nil
       client.source = nil
+      if clients.isEmpty { onIdle() }
     } else {
       // Also without input wanted: that the peer went away must be seen while its call is being answered.
       var events: IOEvents = .readHangUp

@@ -22,6 +22,7 @@ extension Supervisor {
     method("Start") { [unowned self] call, responder in
       let overrides = call.parameters["overrides"]?.arrayValue?.compactMap(\.stringValue) ?? []
       let goal = try Observer.Goal(call.parameters["goal"]?.stringValue ?? "running")
+      wantsProgress = call.parameters["progress"]?.boolValue ?? false
       observe(responder, until: goal)
       do {
         try start(overrides: overrides)
@@ -67,9 +68,9 @@ extension Supervisor {
     guard let leader, let host else { throw Failure("signal", name.description, "it is \(phase.name)") }
     switch whom {
     case "leader": try leader.process.signal(number)
-    case "all" where number == SIGKILL: try host.payload.kill()
+    case "all" where number == SIGKILL: try host.scope.payload.kill()
     case "all":
-      for process in try host.payload.processes() { _ = try? Pidfd(opening: process).signal(number) }
+      for process in try host.scope.payload.processes() { _ = try? Pidfd(opening: process).signal(number) }
     default: throw Failure("signal", whom, "it is neither 'leader' nor 'all'", kind: .usage)
     }
   }
@@ -106,6 +107,7 @@ extension Supervisor {
       "started": JSON(state?.started ?? 0), "cgroup": JSON(state?.cgroup),
       "uidBase": JSON(record?.range.base ?? 0), "uidCount": JSON(record?.range.count ?? 0),
       "status": .string(statusText), "bus": JSON(guest?.kind),
+      "network": JSON(network?.description),
       "failedUnits": .array(
         failed.map {
           ["name": .string($0.name), "description": .string($0.description), "lines": JSON($0.lines)]

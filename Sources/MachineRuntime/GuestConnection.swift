@@ -12,6 +12,13 @@ final class GuestConnection {
   private var manager: Manager?
   private var joiners: [Joiner] = []
   private var failure: Failure?
+  /// A sealed copy of the stage that is at hand; without it one is made for each use.
+  var program: Descriptor?
+
+  private func stageProgram() throws(Failure) -> Descriptor {
+    if let program { return program }
+    return try Descriptor.sealedProgram(copying: try programs.path(of: "henge-stage"))
+  }
 
   /// Its system bus, and where it has none the private socket of its process 1.
   private static let places: [(path: String, kind: Bus.Kind)] = [
@@ -50,7 +57,7 @@ final class GuestConnection {
   ) {
     guard let place = places.first else { return completion() }
     do {
-      let program = try Descriptor.sealedProgram(copying: try programs.path(of: "henge-stage"))
+      let program = try stageProgram()
       let joiner = try Joiner.connect(
         to: place.path, leader: leader, program: program, on: loop, timeout: Self.timeout
       ) { [unowned self] result in
@@ -83,7 +90,8 @@ final class GuestConnection {
       manager.systemState { [unowned self] result in
         if case .failure(let error) = result {
           failure = Failure(
-            "ask the machine's systemd", kind == .daemon ? "system bus" : "private socket", error.description)
+            "ask the machine's systemd", kind == .daemon ? "system bus" : "private socket", error.description,
+            kind: error.isTimeout ? .timedOut : .failed)
           // Not from within its own callback.
           _ = try? loop.post { [unowned self] in
             close()
@@ -147,7 +155,7 @@ final class GuestConnection {
       "/usr/bin/journalctl", "--no-pager", "--quiet", "--output=cat", "--lines=5", "--unit=\(units[index].name)",
     ]
     do {
-      let program = try Descriptor.sealedProgram(copying: try programs.path(of: "henge-stage"))
+      let program = try stageProgram()
       let joiner = try Joiner.run(
         arguments, leader: leader, program: program, on: loop, limit: 16384, timeout: 5_000_000
       ) { [unowned self] text in

@@ -5,96 +5,54 @@ import MachineStore
 
 /// The host's side of a running machine, as the plan's host steps made it.
 struct HostPreparation {
-  /// The machine's whole control group.
-  var group: CgroupDirectory
-  /// The supervisor's part of it.
-  var supervisorGroup: CgroupDirectory
-  /// The machine's part of it.
-  var payload: CgroupDirectory
+  var scope: CgroupScope
   var userNamespace: UserNamespace
 
   /// Carries out the host steps of a plan.
   ///
   /// - Parameters:
+  ///   - cgroups: where control groups come from.
   ///   - undo: gets the way back of each step, before the step.
   ///   - shift: gives a tree to other ids; called for a plan that says so.
   ///   - note: told of the control group before it is made, so that a record of it outlives a kill.
   init(
-    _ steps: [HostStep], undo: UndoStack, note: (String) throws(Failure) -> Void,
+    _ steps: [HostStep], cgroups: any CgroupBackend, undo: UndoStack, note: (String) throws(Failure) -> Void,
     shift: (_ path: String, _ from: UInt32, _ to: UInt32, _ count: UInt32) throws(Failure) -> Void
   ) throws(Failure) {
-    var groups: (CgroupDirectory, CgroupDirectory, CgroupDirectory)?
+    var scope: CgroupScope?
     var namespace: UserNamespace?
     for step in steps {
       switch step {
       case .shiftOwnership(let path, let from, let to, let count): try shift(path, from, to, count)
-      case .cgroup(let plan): groups = try Self.makeGroups(plan, undo: undo, note: note)
+      case .cgroup(let plan): scope = try cgroups.make(plan, undo: undo, note: note)
+      case .scratchFolder(let path, let like, let offset): try Self.makeScratch(path, like: like, idOffset: offset)
+      case .journalFolder(let path, let owner): try Self.makeJournalFolder(path, owner: owner)
       case .userNamespace(let base, let count):
         namespace = try UserNamespace(mapping: UIDRange(base: base, count: count))
       }
     }
-    guard let groups, let namespace else { throw Failure("carry out", "the plan", "it lacks a step") }
-    (group, supervisorGroup, payload) = groups
+    guard let scope, let namespace else { throw Failure("carry out", "the plan", "it lacks a step") }
+    self.scope = scope
     userNamespace = namespace
   }
 
-  private static func makeGroups(
-    _ plan: CgroupPlan, undo: UndoStack, note: (String) throws(Failure) -> Void
-  ) throws(Failure) -> (CgroupDirectory, CgroupDirectory, CgroupDirectory) {
-    let parent = try CgroupDirectory(opening: plan.parent)
-    let path = "\(plan.parent)/\(plan.name)"
-    // Before it is noted as ours: what is noted gets killed and removed.
-    try refuseForeign(path)
-    try note(path)
-    undo.push {
-      // One's own group cannot be removed: step out first.
-      try? parent.write("cgroup.procs", "0")
-      if let group = try? CgroupDirectory(opening: path) {
-        try? group.kill()
-        _ = try? group.waitUntilEmpty(timeout: 5000)
-      }
-      try? CgroupDirectory.remove(path)
+  private static func makeScratch(_ path: String, like: String, idOffset: UInt32) throws(Failure) {
+    let status = try Descriptor.open(like, [.path, .directory, .noFollow]).status()
+    for (folder, mode) in [(path, UInt32(0o700)), ("\(path)/upper", status.mode), ("\(path)/work", 0o700)] {
+      try check(mkdir(folder, mode), "make the folder", folder)
     }
-    if access(path, F_OK) == 0 {
-      // Of an earlier machine of this name, whose supervisor is gone.
-      let old = try CgroupDirectory(opening: path)
-      try old.kill()
-      _ = try old.waitUntilEmpty(timeout: 5000)
-      try CgroupDirectory.remove(path)
-    }
-    let group = try parent.child(plan.name)
-    // On the parent, which is not delegated: the machine cannot lift them.
-    try group.write("cgroup.max.depth", "\(plan.maxDepth)")
-    try group.write("cgroup.max.descendants", "\(plan.maxDescendants)")
-    let supervisor = try group.child("supervisor")
-    let payload = try group.child("payload")
-    try payload.delegate(to: plan.delegate, files: plan.delegatedFiles)
-    try supervisor.write("cgroup.procs", "0")
-    return (group, supervisor, payload)
+    try check(chown("\(path)/upper", status.uid + idOffset, status.gid + idOffset), "give away", "\(path)/upper")
+    // The mode again: the first one was cut by the mask.
+    try check(chmod("\(path)/upper", status.mode), "set the mode of", "\(path)/upper")
   }
 
-  /// The machine's lock keeps out those who share our folders; another installation may have a machine of the same name.
-  private static func refuseForeign(_ path: String) throws(Failure) {
-    let supervisor: CgroupDirectory
-    do {
-      supervisor = try CgroupDirectory(opening: "\(path)/supervisor")
-    } catch {
-      if error.errno == .noSuchFileOrDirectory { return }
-      throw error
+  /// The folder stays when the machine stops, as its journal does.
+  private static func makeJournalFolder(_ path: String, owner: UInt32) throws(Failure) {
+    if mkdir(path, 0o755) < 0, errno != EEXIST {
+      throw Failure("make the journal folder", path, errno: .init(rawValue: errno))
     }
-    // One that was just killed may not have left yet.
-    if try supervisor.waitUntilEmpty(timeout: 2000) { return }
-    throw Failure(
-      "make the control group", path, "another installation runs a machine of this name",
-      advice: "power that one off, or give this one another name", kind: .refused)
-  }
-
-  /// Makes the machine's part anew, for the next start of the same machine.
-  mutating func renewPayload(_ plan: CgroupPlan) throws(Failure) {
-    try payload.kill()
-    _ = try payload.waitUntilEmpty(timeout: 5000)
-    try CgroupDirectory.remove(payload.path)
-    payload = try group.child("payload")
-    try payload.delegate(to: plan.delegate, files: plan.delegatedFiles)
+    let folder = try Descriptor.open(path, [.directory, .noFollow])
+    try check(fchown(folder.raw, owner, owner), "give away", path)
+    try check(fchmod(folder.raw, 0o2755), "set the mode of", path)
   }
 }

@@ -5,8 +5,8 @@ import MachinePlan
 extension HostFacts {
   /// Looks at this host. Reads a handful of small files; nothing is changed.
   ///
-  /// - Parameter folder: a folder on the file system that holds the machine's files.
-  public static func probe(for folder: Descriptor) throws(Failure) -> HostFacts {
+  /// - Parameter folder: a folder on the file system that holds the machine's files; nil where that it maps ids is known.
+  public static func probe(for folder: Descriptor?) throws(Failure) -> HostFacts {
     var facts = HostFacts()
     var name = utsname()
     uname(&name)
@@ -15,11 +15,12 @@ extension HostFacts {
     }
     facts.architecture = try ownArchitecture()
     facts.osRelease = readOrEmpty("/etc/os-release", or: "/usr/lib/os-release")
+    facts.keepsJournal = access("/var/log/journal", F_OK) == 0
     facts.privilege = Capabilities.has("CAP_SYS_ADMIN") ? .root : .user
     facts.capabilityCount = Capabilities.count
     facts.timezone = timezone()
     facts.hasLocaltime = access("/etc/localtime", F_OK) == 0
-    facts.canMapIDs = facts.privilege == .root && Linux.canMapIDs(of: folder)
+    facts.canMapIDs = facts.privilege == .root && (folder.map { Linux.canMapIDs(of: $0) } ?? true)
     facts.cgroup = try CgroupFacts.probe()
     return facts
   }

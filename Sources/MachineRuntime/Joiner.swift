@@ -90,7 +90,7 @@ final class Joiner {
     guard failure == nil, let (bytes, descriptor) = (try? channel.receive()) ?? nil else { return }
     switch try? StageMessage(decoding: bytes) {
     case .connection: connection = descriptor
-    case .failed(let stage): failure = Failure(stage.operation, stage.subject, stage.reason)
+    case .failed(let stage): failure = Failure(stage)
     default: break
     }
   }

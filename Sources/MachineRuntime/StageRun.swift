@@ -23,6 +23,7 @@ final class StageRun {
 
   private(set) var notifySocket: Descriptor?
   private(set) var console: Descriptor?
+  private(set) var systemdFolder: Descriptor?
   private(set) var leader: (process: Pidfd, id: Int32)?
 
   init(
@@ -57,11 +58,10 @@ final class StageRun {
       case .console: console = descriptor
       case .leader(let id): leader = descriptor.map { (Pidfd($0), id) }
       case .executing(let time): executing = time
+      case .watchedFolder: systemdFolder = descriptor
       case .connection: break
       case .failed(let stage):
-        var line = Failure(stage.operation, stage.subject.isEmpty ? nil : stage.subject, stage.reason)
-        if stage.errno != 0 { line.errno = .init(rawValue: stage.errno) }
-        failure = line
+        failure = Failure(stage)
       }
     } catch {
       failure = failure ?? Failure("talk with", "henge-stage", "\(error)")
@@ -92,5 +92,15 @@ final class StageRun {
   /// Waits for the outer child, which has nothing more to do.
   func reap() {
     _ = try? outer.reap(wait: true)
+  }
+}
+
+extension Failure {
+  /// What the stage reported, whole: its advice and its exit code are the operator's.
+  init(_ stage: StageFailure) {
+    self.init(
+      stage.operation, stage.subject.isEmpty ? nil : stage.subject, stage.reason,
+      advice: stage.advice.isEmpty ? nil : stage.advice, kind: Kind(rawValue: stage.code) ?? .failed)
+    if stage.errno != 0 { errno = .init(rawValue: stage.errno) }
   }
 }

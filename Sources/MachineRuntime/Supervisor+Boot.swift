@@ -4,6 +4,8 @@ import Systemd
 /// From process 1 to `running`, as its notifications and its bus tell.
 extension Supervisor {
   func take(_ message: NotifyMessage) {
+    // A systemd that tells by itself need not be asked.
+    if !message.activeUnits.isEmpty { progress = nil }
     activeUnits += message.activeUnits.count
     if let status = message.status { statusText = status }
     if case .booting = phase {
@@ -18,8 +20,10 @@ extension Supervisor {
   private func becomeUp() {
     guard let leader else { return }
     mark("ready")
+    progress = nil
     guest?.close()
     let guest = GuestConnection(leader: leader.process, programs: programs, loop: loop)
+    guest.program = sealedStage
     self.guest = guest
     guest.open { [unowned self] in
       guest.state { [unowned self] result in

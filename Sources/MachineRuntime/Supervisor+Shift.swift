@@ -19,7 +19,9 @@ extension Supervisor {
     let exit = try process.reap(wait: true)
     guard exit == .exited(0) else {
       let line = (try? errors.first.receive())??.bytes ?? []
-      let text = String(decoding: line, as: UTF8.self).split(separator: "\n").last.map(String.init)
+      let text = String(decoding: line, as: UTF8.self).split(separator: "\n").last.map {
+        $0.hasPrefix("henge-import: ") ? String($0.dropFirst(14)) : String($0)
+      }
       throw Failure("give to the machine's ids", path, text ?? "henge-import ended with \(exit.map { "\($0)" } ?? "")")
     }
     record.shift = to == 0 ? .none : .done

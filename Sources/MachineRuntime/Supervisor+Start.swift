@@ -4,6 +4,7 @@ import Linux
 import MachinePlan
 import MachineSpec
 import MachineStore
+import Network
 import StageProtocol
 import Systemd
 
@@ -28,18 +29,20 @@ extension Supervisor {
 
   private func prepare(overrides: [String]) throws {
     guard let lock = try store.lock(name) else {
-      throw Failure("start", name.description, "it is running already", advice: "'hengectl status \(name)' shows it")
+      throw store.busy(name, "start", "'hengectl status \(name)' shows it")
     }
     self.lock = lock
     try store.recover(name, lock: lock)
     let record = try store.record(of: name)
     self.record = record
-    let (spec, _) = try store.spec(of: name, overrides: overrides)
+    let (spec, diagnostics) = try store.spec(of: name, overrides: overrides)
     self.spec = spec
-    let plan = try makePlan(record: record, spec: spec)
+    var plan = try makePlan(record: record, spec: spec)
+    plan.warnings = diagnostics.map(\.description) + plan.warnings
     self.plan = plan
     mark("planned")
 
+    undo.push { [store, name] in try? store.removeScratch(of: name) }
     undo.push { [store, name] in try? store.removeRuntimeFolder(of: name) }
     let folder = try store.makeRuntimeFolder(of: name)
     self.folder = folder
@@ -52,7 +55,7 @@ extension Supervisor {
     try control?.listen(in: folder)
 
     host = try HostPreparation(
-      plan.hostSteps, undo: undo,
+      plan.hostSteps, cgroups: cgroups, undo: undo,
       note: { [unowned self] path throws(Failure) in
         state?.cgroup = path
         try saveState()
@@ -73,13 +76,13 @@ extension Supervisor {
   private func makePlan(record: MachineRecord, spec: Spec) throws -> MachinePlan {
     let folder = store.folder(of: name)
     let root: MachineRoot
-    let files: String
+    var files: String?
     switch record.root {
     case .layers(let image, let layers):
-      // The record lists the lowest layer first, the kernel wants the top one first.
+      // The record lists the lowest layer first, the kernel wants the top one first. That they can be mapped was found
+      // out when the machine was made this way.
       let paths = layers.reversed().map { store.layer($0, of: image) }
       root = .layers(paths, upper: "\(folder)/upper", work: "\(folder)/work")
-      files = paths.last ?? folder
     case .copy:
       root = .tree("\(folder)/root", ownership: .init(record.shift))
       files = "\(folder)/root"
@@ -87,11 +90,13 @@ extension Supervisor {
       root = .tree(path, ownership: .init(record.shift))
       files = path
     }
-    let holder: Descriptor
-    do {
-      holder = try Descriptor.open(files, [.directory, .noFollow])
-    } catch {
-      throw Failure("start", name.description, "its files at \(files) cannot be opened: \(error.reason)")
+    var holder: Descriptor?
+    if let files {
+      do {
+        holder = try Descriptor.open(files, [.directory, .noFollow])
+      } catch {
+        throw Failure("start", name.description, "its files at \(files) cannot be opened: \(error.reason)")
+      }
     }
     var machine = MachineFacts(
       name: name, uuid: spec.machine.uuid ?? record.uuid, rootID: record.range.base, idCount: record.range.count,
@@ -102,15 +107,48 @@ extension Supervisor {
         let value = try Descriptor.open(path, [.read, .nonBlocking]).readAll(limit: 1 << 20, subject: path)
         machine.loadedCredentials.append((credential.name.description, value))
       } catch {
-        guard spec.exec.setCredentials.contains(where: { $0.name == credential.name }) else { throw error }
+        guard spec.exec.setCredentials.contains(where: { $0.name == credential.name }) else {
+          throw Failure("load the credential", credential.name.description, "\(path): \(error.reason)")
+        }
       }
     }
+    machine.scratch = store.scratchFolder(of: name)
+    machine.machineID = machineID(of: machine)
+    var host = try HostFacts.probe(for: holder)
+    host.hasMachinesJournal = access("/var/log/journal/\(machine.machineID)", F_OK) == 0
     do {
-      return try MachinePlan(spec: spec, host: try .probe(for: holder), machine: machine)
-    } catch let error as PlanError {
+      return try MachinePlan(spec: spec, host: host, machine: machine)
+    } catch {
       throw Failure(
         "start", name.description, error.reason, advice: error.advice, kind: error.isHostsFault ? .refused : .usage)
     }
+  }
+
+  /// The stage in a sealed copy, which is kept until the machine is up: the way in to its bus takes it as well.
+  private func stageProgram() throws(Failure) -> Descriptor {
+    if let sealedStage { return sealedStage }
+    let copy = try Descriptor.sealedProgram(copying: try programs.path(of: "henge-stage"))
+    sealedStage = copy
+    return copy
+  }
+
+  /// An empty machine-id is one that systemd takes from the container's UUID. Read beneath the root, in the order in
+  /// which an overlay would find it.
+  private func machineID(of machine: MachineFacts) -> String {
+    let folders =
+      switch machine.root {
+      case .layers(let layers, let upper, _): [upper] + layers
+      case .tree(let path, _): [path]
+      }
+    for folder in folders {
+      guard let root = try? Descriptor.open(folder, [.path, .directory, .noFollow]),
+        let file = try? root.open("/etc/machine-id", [.read, .nonBlocking], lookup: .inRoot),
+        let text = try? file.readHead(33, subject: "machine-id")
+      else { continue }
+      let id = String(decoding: text.prefix(32), as: UTF8.self)
+      return (try? MachineUUID(id))?.plain ?? machine.uuid.plain
+    }
+    return machine.uuid.plain
   }
 
   func saveState() throws(Failure) {
@@ -121,11 +159,11 @@ extension Supervisor {
   /// Starts the stage; also for the same machine's next start after a reboot.
   func startStage() throws {
     guard let plan, let host, let folder else { throw Failure("start", name.description, "it is not prepared") }
-    let program = try Descriptor.sealedProgram(copying: try programs.path(of: "henge-stage"))
+    let program = try stageProgram()
     let errors = try folder.open(
       "stage.log", [.write, .create, .append, .noFollow], lookup: .beneath, mode: 0o600)
     stage = try StageRun(
-      plan.stage, program: program, userNamespace: host.userNamespace, cgroup: host.payload, log: errors, on: loop
+      plan.stage, program: program, userNamespace: host.userNamespace, cgroup: host.scope.payload, log: errors, on: loop
     ) { [unowned self] outcome in stageEnded(outcome) }
     mark("stage")
   }
@@ -168,6 +206,17 @@ extension Supervisor {
         })
     }
     enter(.booting)
+    let network = networkBackend(for: spec.network)
+    try network.start(for: leader.process)
+    self.network = network
+    if wantsProgress, let systemd = stage.systemdFolder, let sealedStage {
+      progress = try BootProgress(watching: systemd, leader: leader.process, program: sealedStage, on: loop) {
+        [unowned self] unit in
+        activeUnits += 1
+        tellProgress(unit: unit)
+      }
+    }
+    if let host { try cgroups.enter(host.scope) }
   }
 }
 

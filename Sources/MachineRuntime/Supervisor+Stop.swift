@@ -40,7 +40,7 @@ extension Supervisor {
   private func terminate() {
     enter(.stopping(.terminate))
     do {
-      try host?.payload.kill()
+      try host?.scope.payload.kill()
     } catch {
       log.error("\(error)")
       _ = try? leader?.process.signal(SIGKILL)
@@ -48,7 +48,7 @@ extension Supervisor {
   }
 
   private func abort(_ reason: Stop) {
-    try? host?.payload.kill()
+    try? host?.scope.payload.kill()
     _ = finish(Failure("start", name.description, "it was told to stop meanwhile"))
   }
 
@@ -86,7 +86,11 @@ extension Supervisor {
     deadline = nil
     do {
       guard let plan else { return }
-      for case .cgroup(let group) in plan.hostSteps { try host?.renewPayload(group) }
+      for case .cgroup(let group) in plan.hostSteps {
+        guard var scope = host?.scope else { return }
+        try cgroups.renewPayload(of: &scope, group)
+        host?.scope = scope
+      }
       moments = []
       activeUnits = 0
       mark("requested")
@@ -100,6 +104,9 @@ extension Supervisor {
   /// Lets go of what belonged to one run of the machine.
   private func endRun() {
     runSources = []
+    progress = nil
+    network?.stop()
+    network = nil
     guest?.close()
     guest = nil
     notify = nil

@@ -5,6 +5,7 @@ import Logging
 import MachinePlan
 import MachineSpec
 import MachineStore
+import Network
 import StageProtocol
 import Systemd
 import Varlink
@@ -26,10 +27,14 @@ public final class Supervisor {
   var folder: Descriptor?
   var state: MachineState?
   var host: HostPreparation?
+  let cgroups: any CgroupBackend = DirectCgroups()
+  /// What connects the machine with the world outside; from when its network namespace is there.
+  var network: (any NetworkBackend)?
   /// Takes back everything on the host, last step first.
   let undo = UndoStack()
 
   var stage: StageRun?
+  var sealedStage: Descriptor?
   var leader: (process: Pidfd, id: Int32)?
   var console: ConsoleLog?
   var notify: NotifySocket?
@@ -37,6 +42,7 @@ public final class Supervisor {
   var runSources: [EventLoop.Source] = []
   var guest: GuestConnection?
   var deadline: EventLoop.Source?
+  private var rest: EventLoop.Source?
   var control: ControlServer?
   var observers: [Observer] = []
 
@@ -44,6 +50,9 @@ public final class Supervisor {
   var moments: [(name: String, at: UInt64)] = []
   /// The last word of process 1 about itself.
   var statusText = ""
+  /// Whether somebody watches the boot.
+  var wantsProgress = false
+  var progress: BootProgress?
   /// How many units came up, for the progress of a boot.
   var activeUnits = 0
 
@@ -63,6 +72,11 @@ public final class Supervisor {
     loop = try EventLoop()
     let control = ControlServer(service: controlService(), on: loop)
     self.control = control
+    control.onIdle = { [unowned self] in
+      // Whoever started this program went away before it said what to do.
+      if case .idle = phase { loop.exit(1) }
+      settle()
+    }
     if let connection { try control.serve(connection) }
   }
 
@@ -85,9 +99,19 @@ public final class Supervisor {
   /// Changes the phase and answers those who waited for it.
   func enter(_ next: Phase) {
     phase = next
+    if case .up = next { settle() }
     mark(next.name)
     log.info("\(name): \(next.name)")
     tellObservers()
+  }
+
+  /// Lets go of what only a start needs, and a moment after the last question of the memory that answering took: a
+  /// running machine costs as little as can be.
+  private func settle() {
+    guard case .up = phase else { return }
+    sealedStage = nil
+    guest?.program = nil
+    rest = try? loop.addTimer(after: 300_000, accuracy: 100_000) { clinux_release_memory() }
   }
 
   /// The folder of the running machine, for what lies in it.

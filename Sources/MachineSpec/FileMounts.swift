@@ -33,6 +33,7 @@ public struct BindMount: SpecValue, Hashable {
   /// - Throws: `SpecError` when the destination is `/`.
   public init(source: AbsolutePath, destination: AbsolutePath) throws(SpecError) {
     guard !destination.isRoot else { throw SpecError("destination", "/", "the machine's root cannot be bound over") }
+    try destination.checkNotReserved()
     self.source = source
     self.destination = destination
   }
@@ -93,6 +94,7 @@ public struct TemporaryFileSystem: SpecValue, Hashable {
     }
     path = try AbsolutePath(first)
     guard !path.isRoot else { throw SpecError("destination", "/", "use Volatile= for the machine's root") }
+    try path.checkNotReserved()
     options = parts.count > 1 ? parts[1].fields(.comma) : []
     for option in options where !Self.isAllowed(option) {
       throw SpecError(
@@ -158,4 +160,16 @@ private func escapeColons(_ path: String) -> String {
     result.append(byte)
   }
   return String(decoding: result, as: UTF8.self)
+}
+
+extension AbsolutePath {
+  /// Refuses the places that the machine's own set-up fills after the operator's mounts: what it makes there would be
+  /// made in the host's folder, or hide what was asked for. A single device below `/dev` may be bound.
+  fileprivate func checkNotReserved() throws(SpecError) {
+    let text = description
+    let isReserved =
+      ["/dev", "/dev/pts", "/dev/shm", "/dev/mqueue", "/dev/console", "/run"].contains(text)
+      || ["/proc", "/sys", "/run/host"].contains { text == $0 || text.hasPrefix($0 + "/") }
+    if isReserved { throw SpecError("destination", text, "it is filled by the machine's own set-up") }
+  }
 }

@@ -36,6 +36,9 @@ public struct MachineName: SpecValue, Hashable, Comparable {
 
 /// The name of an image, which also names its folder in the store.
 public struct ImageName: SpecValue, Hashable, Comparable {
+  /// What the store calls folders that are no images yet, or no more.
+  static let reserved = [".partial", ".removing"]
+
   /// The name: 1 to 64 bytes of letters, digits, `-`, `_` and `.`.
   public let description: String
 
@@ -45,6 +48,9 @@ public struct ImageName: SpecValue, Hashable, Comparable {
   /// - Throws: `SpecError` that says what is allowed.
   public init(_ text: String) throws(SpecError) {
     try checkName(text, "image name")
+    guard !Self.reserved.contains(where: text.hasSuffix) else {
+      throw SpecError("image name", text, "it may not end in \(Self.reserved.joined(separator: " or "))")
+    }
     description = text
   }
 

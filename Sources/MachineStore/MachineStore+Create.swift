@@ -147,24 +147,6 @@ extension MachineStore {
     try check(fchmod(upper.raw, status.mode), "set the mode of", "upper")
     _ = try folder.makeDirectory("work", mode: 0o700)
   }
-
-  private func usable(_ path: String) throws(Failure) -> String {
-    guard let resolved = realpath(path, nil) else {
-      throw Failure("use in place", path, errno: Errno(rawValue: errno))
-    }
-    defer { free(resolved) }
-    let real = String(cString: resolved)
-    guard real != "/" else {
-      throw Failure("use in place", path, "it is the host's own root", kind: .usage)
-    }
-    _ = try Descriptor.open(real, [.directory, .noFollow])
-    for name in try names() {
-      if let other = try? record(of: name), case .inPlace(real) = other.root {
-        throw Failure("use in place", real, "the machine '\(name)' has it already")
-      }
-    }
-    return real
-  }
 }
 
 extension MachineUUID {

@@ -7,7 +7,7 @@ import Varlink
 /// The machines on disk: `machines/NAME/` with a record, a lock, and a root or the folders of an overlay.
 ///
 /// A name that begins with a dot, which no machine's can, is a machine being made (`.NAME.new`) or removed
-/// (`.NAME.gone`); it holds a lock as long as somebody works on it, and is swept away once nobody does.
+/// (`.NAME.gone`); its folder is locked as long as somebody works on it, and swept away once nobody does.
 public struct MachineStore: Sendable {
   /// Where things are.
   public let places: Places
@@ -26,7 +26,8 @@ public struct MachineStore: Sendable {
   func machines() throws(Failure) -> Descriptor { try Descriptor.folder("\(places.state)/machines") }
 
   func uidRanges() throws(Failure) -> UIDRanges {
-    UIDRanges(folder: try Descriptor.folder("\(places.state)/uid-ranges"))
+    let path = "\(places.state)/uid-ranges"
+    return UIDRanges(folder: try Descriptor.folder(path), place: path)
   }
 
   /// The names of all machines, in order.
@@ -52,12 +53,20 @@ public struct MachineStore: Sendable {
   }
 
   static func record(in folder: Descriptor, name: MachineName, path: String) throws(Failure) -> MachineRecord {
-    let bytes = try folder.readFile("machine.json")
+    func damaged(_ what: String) -> Failure {
+      Failure(
+        "read the record of", name.description, "\(path) \(what)",
+        advice: "put it back from a backup, or 'hengectl remove \(name)'")
+    }
+    let bytes: [UInt8]?
+    do {
+      bytes = try folder.readFile("machine.json")
+    } catch {
+      throw damaged("cannot be read: \(error.reason)")
+    }
     guard let bytes, let json = try? JSON(parsing: bytes), let record = MachineRecord(json: json), record.name == name
     else {
-      throw Failure(
-        "read the record of", name.description, "\(path) is damaged",
-        advice: "put it back from a backup, or 'hengectl remove \(name)'")
+      throw damaged("is damaged")
     }
     return record
   }
@@ -87,7 +96,12 @@ public struct MachineStore: Sendable {
   /// - Throws: `Failure` when there is no such machine.
   public func lock(_ name: MachineName) throws(Failure) -> MachineLock? {
     let folder = try open(name)
-    let file = try folder.open("lock", [.readWrite, .create, .noFollow], lookup: .beneath, mode: 0o600)
+    let file: Descriptor
+    do {
+      file = try folder.open("lock", [.readWrite, .create, .noFollow], lookup: .beneath, mode: 0o600)
+    } catch {
+      throw Failure("lock the machine", name.description, "\(self.folder(of: name))/lock: \(error.reason)")
+    }
     guard try file.lock() else { return nil }
     // It may have been removed, and even made again, while we stood before the door.
     guard try Descriptor.open(self.folder(of: name), .path).status().inode == folder.status().inode else {
@@ -98,11 +112,17 @@ public struct MachineStore: Sendable {
 
   /// As `lock`, for what needs a machine that is stopped.
   func lockStopped(_ name: MachineName, to purpose: String) throws(Failure) -> MachineLock {
-    guard let lock = try lock(name) else {
-      throw Failure(
-        purpose, name.description, "it is running", advice: "stop it first: hengectl poweroff \(name)")
-    }
+    guard let lock = try lock(name) else { throw busy(name, purpose, "stop it first: hengectl poweroff \(name)") }
     return lock
+  }
+
+  /// Why a machine's lock is somebody else's: it runs, or a command is at it that runs nothing.
+  public func busy(_ name: MachineName, _ purpose: String, _ advice: String) -> Failure {
+    guard access(runtimeFolder(of: name), F_OK) == 0 else {
+      return Failure(
+        purpose, name.description, "another command is at it just now", advice: "wait for it and try again")
+    }
+    return Failure(purpose, name.description, "it is running already", advice: advice)
   }
 }
 

@@ -27,10 +27,14 @@ extension MachineStore {
   ///
   /// - Throws: `Failure` when processes do not end within 5 s or something cannot be removed.
   public func recover(_ name: MachineName, lock: MachineLock) throws(Failure) {
+    try removeScratch(of: name)
     let path = runtimeFolder(of: name)
     guard access(path, F_OK) == 0 else { return }
     // State of another boot speaks of processes and groups that are not ours.
-    if let state = state(of: name), let cgroup = state.cgroup, state.bootID == (try? currentBootID()) {
+    // Nor is a group of another name, should the file be damaged: all in it would be killed.
+    if let state = state(of: name), let cgroup = state.cgroup, state.bootID == (try? currentBootID()),
+      cgroup.hasSuffix("/henge-\(name)"), !cgroup.split(separator: "/").contains("..")
+    {
       try removeGroup(cgroup)
     }
     try removeRuntimeFolder(of: name)
@@ -50,6 +54,24 @@ extension MachineStore {
       throw Failure("end the processes in", path, "they did not end within 5 s")
     }
     try CgroupDirectory.remove(path)
+  }
+
+  /// Where an ephemeral machine keeps what it writes.
+  public func scratchFolder(of name: MachineName) -> String { "\(folder(of: name))/scratch" }
+
+  /// Throws away what an ephemeral machine has written.
+  public func removeScratch(of name: MachineName) throws(Failure) {
+    let path = scratchFolder(of: name)
+    guard access(path, F_OK) == 0 else { return }
+    do {
+      let folder = try open(name)
+      try TreeRemove.remove("scratch", in: FileDescriptor(rawValue: folder.raw), path: path)
+      withExtendedLifetime(folder) {}
+    } catch let error as Failure {
+      throw error
+    } catch {
+      throw Failure("remove", path, "\(error)")
+    }
   }
 
   /// Removes the folder of a machine that runs no more.

@@ -16,7 +16,7 @@ extension MachineStore {
     var files: [Spec.File] = []
     let base = "\(places.configuration)/\(name).machine"
     if let file = try read(base) { files.append(file) }
-    if let folder = try? Descriptor.open("\(base).d", .directory) {
+    if let folder = try dropIns("\(base).d") {
       for entry in try folder.names().sorted() where entry.hasSuffix(".conf") && !entry.hasPrefix(".") {
         if let file = try read("\(base).d/\(entry)") { files.append(file) }
       }
@@ -33,10 +33,24 @@ extension MachineStore {
     return (parsed.spec, parsed.diagnostics)
   }
 
-  private func read(_ path: String) throws(Failure) -> Spec.File? {
+  private func dropIns(_ path: String) throws(Failure) -> Descriptor? {
     do {
-      // A directory, a FIFO or a terminal in place of a spec gives an error and does not hang.
-      let bytes = try Descriptor.open(path, [.read, .nonBlocking]).readAll(limit: 1 << 20, subject: path)
+      return try Descriptor.open(path, .directory)
+    } catch {
+      if error.errno == .noSuchFileOrDirectory { return nil }
+      throw Failure("read the drop-ins in", path, error.reason, kind: .usage)
+    }
+  }
+
+  private func read(_ path: String) throws(Failure) -> Spec.File? {
+    do throws(Failure) {
+      let file = try Descriptor.open(path, [.read, .nonBlocking])
+      // A link to /dev/null is a spec that says nothing; a FIFO that nobody writes to would read like one.
+      let kind = try file.status().kind
+      guard kind == .regular || kind == .characterDevice else {
+        throw Failure("read the spec", path, "it is not a file", kind: .usage)
+      }
+      let bytes = try file.readAll(limit: 1 << 20, subject: path)
       return Spec.File(name: path, bytes: bytes)
     } catch {
       if error.errno == .noSuchFileOrDirectory { return nil }

@@ -23,8 +23,8 @@ extension MachineStore {
   }
 
   /// The folders of an image's layers, the lowest first.
-  func layers(of image: MachineSpec.ImageName) throws(Failure) -> [String] {
-    try images().status(try Images.ImageName(image.description)).layers
+  func layers(of image: ImageName) throws(Failure) -> [String] {
+    try images().status(image).layers
   }
 
   /// The images of this store.

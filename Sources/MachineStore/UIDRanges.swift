@@ -10,12 +10,14 @@ struct UIDRanges {
   static let last: UInt32 = 0x6fff_ffff
 
   let folder: Descriptor
+  /// The folder's path, which tells installations apart.
+  let place: String
 
   /// Takes a free range for a machine.
   ///
   /// - Parameters:
-  ///   - name: the machine; the search starts at a place that depends on its name, so that a machine made again tends
-  ///     to get its old ids, and two installations tend to stay apart.
+  ///   - name: the machine; the search starts at a place that depends on its name and the installation, so that a
+  ///     machine made again tends to get its old ids, and two installations tend to stay apart.
   ///   - isMachine: whether there is such a machine; ranges of others are leftovers and are given back.
   ///   - foreign: ranges that belong to somebody else on this host.
   /// - Throws: `Failure` when none is free.
@@ -35,7 +37,7 @@ struct UIDRanges {
     }
     let count = UIDRange.standardCount
     let slots = (Self.last - Self.first) / count + 1
-    let start = Self.hash(name.description) % slots
+    let start = Self.hash("\(place)/\(name)") % slots
     let busy = foreign.sorted { $0.base < $1.base }
     for step in 0..<slots {
       let range = UIDRange(base: Self.first + (start + step) % slots * count)

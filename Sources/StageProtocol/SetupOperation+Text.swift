@@ -19,6 +19,7 @@ extension SetupOperation: CustomStringConvertible {
         + (bind.mapped ? " with ids mapped" : "")
     case .device(let path, let major, let minor): "bind the host's \(path) after checking that it is \(major):\(minor)"
     case .notifySocket(let path): "bind the notify socket \(path)"
+    case .watchedFolder(let path, _): "make the folder \(path), to be watched"
     case .sealMount(let path): "make \(path) read-only"
     case .enterNamespaces: "enter the machine's namespaces as process 1"
     case .hostname(let name): "set the host name \(name)"

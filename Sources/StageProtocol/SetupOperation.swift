@@ -29,6 +29,8 @@ public enum SetupOperation: Sendable, Equatable {
   case device(String, major: UInt32, minor: UInt32)
   /// Binds a datagram socket and hands it to the supervisor.
   case notifySocket(String)
+  /// Makes a directory and hands it to the supervisor, which watches what appears in it.
+  case watchedFolder(String, mode: UInt32)
   /// Makes the mount at a path read-only.
   case sealMount(String)
   /// Joins the machine's user namespace and goes on as process 1 of new namespaces of every other kind.

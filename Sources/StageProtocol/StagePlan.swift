@@ -37,6 +37,8 @@ public enum StageMessage: Sendable, Equatable {
   case notifySocket
   /// The controlling side of the console comes along.
   case console
+  /// The watched folder comes along.
+  case watchedFolder
   /// The leader's pidfd comes along, with its number on the host.
   case leader(Int32)
   /// Exec is next, at this time of the monotonic clock in microseconds.
@@ -57,13 +59,19 @@ public struct StageFailure: Sendable, Equatable {
   public var reason: String
   /// The kernel's error number, or 0.
   public var errno: Int32
+  /// What mends it, or nothing.
+  public var advice: String
+  /// The exit code that it stands for.
+  public var code: Int32
 
   /// A failed step.
-  public init(operation: String, subject: String, reason: String, errno: Int32) {
+  public init(operation: String, subject: String, reason: String, errno: Int32, advice: String = "", code: Int32 = 1) {
     self.operation = operation
     self.subject = subject
     self.reason = reason
     self.errno = errno
+    self.advice = advice
+    self.code = code
   }
 }
 

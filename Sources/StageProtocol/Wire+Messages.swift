@@ -35,12 +35,15 @@ extension StageMessage {
     case .leader(let process): writer.byte(3); writer.integer(process)
     case .executing(let time): writer.byte(4); writer.integer(time)
     case .connection: writer.byte(5)
+    case .watchedFolder: writer.byte(7)
     case .failed(let failure):
       writer.byte(6)
       writer.text(failure.operation)
       writer.text(failure.subject)
       writer.text(failure.reason)
       writer.integer(failure.errno)
+      writer.text(failure.advice)
+      writer.integer(failure.code)
     }
     return writer.bytes
   }
@@ -56,11 +59,12 @@ extension StageMessage {
     case 3: self = .leader(try reader.integer())
     case 4: self = .executing(try reader.integer())
     case 5: self = .connection
+    case 7: self = .watchedFolder
     case 6:
       self = .failed(
         StageFailure(
           operation: try reader.text(), subject: try reader.text(), reason: try reader.text(),
-          errno: try reader.integer()))
+          errno: try reader.integer(), advice: try reader.text(), code: try reader.integer()))
     default: throw WireError(expected: "a message of the stage")
     }
     guard reader.isAtEnd else { throw WireError(expected: "the end of the message") }

@@ -17,6 +17,10 @@ extension WireWriter {
       bool(bind.recursive); bool(bind.mapped); bool(bind.optional); byte(bind.attributes.rawValue)
     case .device(let path, let major, let minor): byte(11); text(path); integer(major); integer(minor)
     case .notifySocket(let path): byte(12); text(path)
+    case .watchedFolder(let path, let mode):
+      byte(25)
+      text(path)
+      integer(mode)
     case .sealMount(let path): byte(13); text(path)
     case .enterNamespaces: byte(14)
     case .hostname(let name): byte(15); text(name)
@@ -87,6 +91,7 @@ extension WireReader {
     case 21: return .pivot
     case 22: return .confine(dropped: try list { (reader) throws(WireError) in try reader.integer() })
     case 23: return .copy(source: try text(), path: try text(), mode: try integer())
+    case 25: return .watchedFolder(try text(), mode: try integer())
     case 24: return .linkIfThere(try text(), target: try text(), needs: try text())
     default: throw WireError(expected: "a set-up operation")
     }

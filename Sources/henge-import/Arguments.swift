@@ -2,6 +2,7 @@ import Archive
 import Glibc
 import Images
 import Linux
+import MachineSpec
 
 /// What the command line asks for. It is taken apart by hand: only `hengectl` calls this program.
 struct Arguments {
@@ -43,8 +44,8 @@ struct Arguments {
       }
     }
     switch (words.first, words.count) {
-    case ("tar", 3): verb = .tar(file: words[1], name: try ImageName(words[2]))
-    case ("fs", 3): verb = .directory(words[1], name: try ImageName(words[2]))
+    case ("tar", 3): verb = .tar(file: words[1], name: try Self.name(words[2]))
+    case ("fs", 3): verb = .directory(words[1], name: try Self.name(words[2]))
     case ("shift", 5):
       let from: UInt32 = try Self.number(words[2], "FROM")
       let to: UInt32 = try Self.number(words[3], "TO")
@@ -58,6 +59,17 @@ struct Arguments {
       self.state = state
     } else {
       self.state = try Self.usualState()
+    }
+    guard self.state.hasPrefix("/") else {
+      throw Failure("use the state folder", self.state, "it is not an absolute path", kind: .usage)
+    }
+  }
+
+  private static func name(_ text: String) throws(Failure) -> ImageName {
+    do {
+      return try ImageName(text)
+    } catch {
+      throw Failure("take the image name", text, error.reason, kind: .usage)
     }
   }
 

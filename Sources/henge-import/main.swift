@@ -49,8 +49,12 @@ func openStore(_ path: String) throws -> ImageStore {
     descriptor = try FileDescriptor.openForImport(path, [.directory, .closeOnExec])
   } catch {
     guard error == .noSuchFileOrDirectory else { throw Failure("open the state folder", path, errno: error) }
-    if mkdir(path, 0o700) != 0 && errno != EEXIST {
-      throw Failure("make the state folder", path, errno: Errno(rawValue: errno))
+    var done = ""
+    for part in path.split(separator: "/") {
+      done += "/\(part)"
+      if mkdir(done, 0o700) != 0 && errno != EEXIST {
+        throw Failure("make the folder", done, errno: Errno(rawValue: errno))
+      }
     }
     descriptor = try open(path, directory: true, "open the state folder").rawValue
   }

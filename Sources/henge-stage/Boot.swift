@@ -54,6 +54,11 @@ private func execute(_ plan: StagePlan, setup: Setup) throws(Failure) {
     do throws(Failure) {
       try check(result, "execute", candidate)
     } catch {
+      if error.errno == .noSuchFileOrDirectory, access(candidate, F_OK) == 0 {
+        throw Failure(
+          "execute", candidate, "the interpreter or loader that it names is not there",
+          advice: "use an image that has all of its init")
+      }
       // The first one that is there decides; that others are missing says nothing.
       if error.errno != .noSuchFileOrDirectory || lastFailure == nil { lastFailure = error }
     }
@@ -79,7 +84,8 @@ extension SetupOperation {
       .copy(_, let path, _),
       .linkIfThere(let path, _, _),
       .inaccessibleNodes(let path), .memory(let path, _, _, _, _), .device(let path, _, _), .notifySocket(let path),
-      .sealMount(let path), .mount(_, let path, _, _), .console(let path, _), .mask(let path), .readOnlyView(let path):
+      .sealMount(let path), .watchedFolder(let path, _), .mount(_, let path, _, _), .console(let path, _),
+      .mask(let path), .readOnlyView(let path):
       path
     case .bind(let bind): bind.path
     case .root(.directory(let path, _), _): path

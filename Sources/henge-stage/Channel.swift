@@ -20,6 +20,6 @@ struct Channel {
       .failed(
         StageFailure(
           operation: failure.operation, subject: failure.subject ?? "", reason: failure.reason,
-          errno: failure.errno?.rawValue ?? 0)))
+          errno: failure.errno?.rawValue ?? 0, advice: failure.advice ?? "", code: failure.kind.rawValue)))
   }
 }

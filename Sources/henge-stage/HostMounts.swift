@@ -19,7 +19,7 @@ extension Setup {
     let tree = try MountTree(
       filesystem: kind == .tmpfs ? "tmpfs" : "ramfs", options: all, attributes: attributes.kernel)
     if kind == .ramfs {
-      // The descriptor is a place (O_PATH), which fchown does not take.
+      // By an empty name: what fsmount gives refers to a place and cannot itself be changed.
       try check(fchownat(tree.descriptor.raw, "", rootID, rootID, clinux_at_empty_path), "give away", path)
     }
     try tree.attach(on: try open(path))
@@ -31,7 +31,7 @@ extension Setup {
       source = try Descriptor.open(bind.source, .path)
     } catch {
       if bind.optional, error.errno == .noSuchFileOrDirectory { return }
-      throw error
+      throw Failure("bind", bind.source, error.reason, advice: "make it, or write '-' before it in the spec")
     }
     let target = try makeBindTarget(bind.path, for: try source.status().kind)
     let tree = try MountTree(copying: "", from: source, recursive: bind.recursive)
@@ -56,17 +56,16 @@ extension Setup {
     try tree.attach(on: try open(path))
   }
 
-  /// Makes a folder that is now full read-only, by its mode as well: while it was being filled, with no more rights than
-  /// the machine's root has, its owner had to be able to write.
   func sealMount(_ path: String) throws(Failure) {
-    let folder = try open(path, [.path, .directory])
-    try check(fchmodat(folder.raw, ".", mode_t(try folder.status().mode & 0o555), 0), "close", path)
-    try MountTree(descriptor: folder).change(set: .readOnly)
+    try MountTree(descriptor: try open(path)).change(set: .readOnly)
   }
 
   func makeNotifySocket(_ path: String) throws(Failure) {
     let (folder, name) = try parent(of: path)
     let socket = try folder.bindSocket(name, datagram: true)
+    // Before anybody can send: a datagram sent earlier carries no sender, and an init that is ready within the
+    // microseconds until the supervisor has the socket would never be heard.
+    try check(clinux_notify_enable(socket.raw), "ask for the senders at", path)
     try check(fchownat(folder.raw, name, rootID, rootID, clinux_at_symlink_nofollow), "give away", path)
     try check(fchmodat(folder.raw, name, 0o666, 0), "open to all", path)
     try channel.send(.notifySocket, passing: socket)

@@ -33,6 +33,9 @@ struct Setup {
     case .bind(let bind): try self.bind(bind)
     case .device(let path, let major, let minor): try bindDevice(path, major: major, minor: minor)
     case .notifySocket(let path): try makeNotifySocket(path)
+    case .watchedFolder(let path, let mode):
+      try makeDirectory(path, mode: mode)
+      try channel.send(.watchedFolder, passing: try open(path, .directory))
     case .sealMount(let path): try sealMount(path)
     case .enterNamespaces: try enterNamespaces()
     case .hostname(let name): try check(sethostname(name, name.utf8.count), "set the host name", name)

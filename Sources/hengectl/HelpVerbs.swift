@@ -7,6 +7,7 @@ import Varlink
 
 struct Plan: ParsableCommand {
   static let configuration = CommandConfiguration(
+    commandName: "plan",
     abstract: "Print what a start would do, step by step; nothing is done.")
 
   @Argument(help: "The machine.") var name: String
@@ -34,7 +35,7 @@ struct Plan: ParsableCommand {
 }
 
 struct Version: ParsableCommand {
-  static let configuration = CommandConfiguration(abstract: "Print the version.")
+  static let configuration = CommandConfiguration(commandName: "version", abstract: "Print the version.")
 
   @Flag(help: "Print JSON.") var json = false
 
@@ -45,6 +46,7 @@ struct Version: ParsableCommand {
 
 struct Doctor: ParsableCommand {
   static let configuration = CommandConfiguration(
+    commandName: "doctor",
     abstract: "Look at this host, and say what it lacks and which command mends it.",
     discussion: "Ends with 5 when something is missing that no machine can do without.")
 

@@ -6,6 +6,9 @@ import MachineSpec
 import MachineStore
 
 /// The command line; verbs are machinectl's where machinectl has one.
+///
+/// Each verb has its `commandName` spelt out: left to the parser, the names of all of them would be read from their
+/// types at every start, and that was two thirds of the time that `hengectl version` takes.
 @main
 struct Hengectl: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -43,10 +46,20 @@ struct Hengectl: ParsableCommand {
     } catch {
       let code = exitCode(for: error)
       if code == .success || code.rawValue != ExitCode.validationFailure.rawValue { exit(withError: error) }
-      Terminal.complain(plain: fullMessage(for: error))
+      Terminal.complain(usageLine(message(for: error), fullMessage(for: error)))
       Glibc.exit(2)
     }
   }
+}
+
+/// What the parser says about a command line, as one line like every other error; the help has the rest.
+private func usageLine(_ message: String, _ full: String) -> String {
+  // With line breaks: a list of values that are allowed.
+  var words = message.split(whereSeparator: \.isWhitespace).joined(separator: " ")
+  if words.hasSuffix(".") { words.removeLast() }
+  let said = printable(words.prefix(1).lowercased() + words.dropFirst(), limit: 400)
+  let help = full.split(separator: "'").first { $0.hasPrefix("hengectl ") && $0.hasSuffix("--help") }
+  return "\(said); '\(help ?? "hengectl --help")' shows what there is"
 }
 
 /// What every verb that acts on machines needs.

@@ -1,12 +1,13 @@
 import ArgumentParser
 import Images
+import MachineSpec
 import Linux
 import MachineManager
 import MachineStore
 import Varlink
 
 struct ListImages: ParsableCommand {
-  static let configuration = CommandConfiguration(abstract: "List all images.")
+  static let configuration = CommandConfiguration(commandName: "list-images", abstract: "List all images.")
 
   @Flag(help: "Print JSON.") var json = false
 
@@ -29,7 +30,7 @@ struct ListImages: ParsableCommand {
         table.add(
           record.name, record.prettyName ?? "-", "\(record.entries)", size(record.bytes),
           date(UInt64(clamping: record.created)))
-      case .broken(let name, let failure): table.add(name, failure.description, "-", "-", "-")
+      case .broken(let name, _): table.add(name, "(record damaged)", "-", "-", "-")
       }
     }
     table.show(empty: "no images; 'hengectl import-tar FILE NAME' imports one")
@@ -37,7 +38,8 @@ struct ListImages: ParsableCommand {
 }
 
 struct ImageStatus: ParsableCommand {
-  static let configuration = CommandConfiguration(abstract: "Show what is known of an image.")
+  static let configuration = CommandConfiguration(
+    commandName: "image-status", abstract: "Show what is known of an image.")
 
   @Argument(help: "The image.") var name: String
   @Flag(help: "Print JSON.") var json = false
@@ -94,16 +96,23 @@ struct ImportTar: ParsableCommand {
   @Argument(help: "The archive.") var file: String
   @Argument(help: "The image to make.") var name: String
   @Flag(help: "Keep device nodes, which no machine can use.") var keepDevices = false
-  @Flag(help: "Give files with ids above 65535 to nobody instead of failing.") var squashIDs = false
+  @Flag(name: .customLong("squash-ids"), help: "Give files with ids above 65535 to nobody instead of failing.")
+  var squashIDs = false
+  @Option(help: "The most entries that the archive may have; 10 millions without it.") var maxEntries: UInt64?
+  @Option(help: "The most bytes that its files may have, holes included; without it what is free on the disk.")
+  var maxBytes: UInt64?
 
   func run() throws {
-    let options = (keepDevices ? ["--keep-devices"] : []) + (squashIDs ? ["--squash-ids"] : [])
+    var options = (keepDevices ? ["--keep-devices"] : []) + (squashIDs ? ["--squash-ids"] : [])
+    if let maxEntries { options += ["--max-entries", "\(maxEntries)"] }
+    if let maxBytes { options += ["--max-bytes", "\(maxBytes)"] }
     try manager().runImport(options + ["tar", "--", file, name])
   }
 }
 
 struct RemoveImage: ParsableCommand {
-  static let configuration = CommandConfiguration(abstract: "Remove images that no machine lies over.")
+  static let configuration = CommandConfiguration(
+    commandName: "remove-image", abstract: "Remove images that no machine lies over.")
 
   @Argument(help: "The images.") var names: [String]
 

@@ -17,7 +17,7 @@ struct Waiting: ParsableArguments {
     Terminal.progress("\(name): starting")
     let state = try manager.start(
       name, overrides: overrides, goal: noWait ? "executed" : "running", timeout: try milliseconds(timeout),
-      progress: show(name))
+      isWatched: Terminal.isError, progress: show(name))
     try finish(name, state, json: json, verb: "is")
   }
 }
@@ -59,6 +59,7 @@ private func finish(_ name: MachineName, _ state: JSON, json: Bool, verb: String
 
 struct Start: ParsableCommand {
   static let configuration = CommandConfiguration(
+    commandName: "start",
     abstract: "Start a machine and wait until its systemd has finished booting.",
     discussion: "Ends with 0 for a machine that is running, and with 3 for one whose units failed, which are listed.")
 
@@ -94,6 +95,7 @@ struct PowerOff: ParsableCommand {
 
 struct Reboot: ParsableCommand {
   static let configuration = CommandConfiguration(
+    commandName: "reboot",
     abstract: "Stop a machine in good order and start it again, the same machine.")
 
   @Argument(help: "The machine.") var name: String
@@ -104,6 +106,7 @@ struct Reboot: ParsableCommand {
 
 struct Terminate: ParsableCommand {
   static let configuration = CommandConfiguration(
+    commandName: "terminate",
     abstract: "Kill everything of machines at once, and wait until nothing of them is left.")
 
   @Argument(help: "The machines.") var names: [String]
@@ -116,6 +119,7 @@ struct Terminate: ParsableCommand {
 
 struct Kill: ParsableCommand {
   static let configuration = CommandConfiguration(
+    commandName: "kill",
     abstract: "Send a signal to a machine's leader, or to all of its processes.")
 
   enum Whom: String, ExpressibleByArgument, CaseIterable { case leader, all }
@@ -132,6 +136,7 @@ struct Kill: ParsableCommand {
 
 struct Wait: ParsableCommand {
   static let configuration = CommandConfiguration(
+    commandName: "wait",
     abstract: "Wait until a machine is running, or stopped.",
     discussion: "Ends with 3 when it comes up degraded, and with 124 when the time is over.")
 

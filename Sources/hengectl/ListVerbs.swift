@@ -6,7 +6,8 @@ import MachineStore
 import Varlink
 
 struct List: ParsableCommand {
-  static let configuration = CommandConfiguration(abstract: "List all machines and what they are doing.")
+  static let configuration = CommandConfiguration(
+    commandName: "list", abstract: "List all machines and what they are doing.")
 
   @Flag(help: "Print JSON.") var json = false
 
@@ -48,7 +49,7 @@ extension MachineManager.Entry {
 }
 
 struct Status: ParsableCommand {
-  static let configuration = CommandConfiguration(abstract: "Show what a machine is doing.")
+  static let configuration = CommandConfiguration(commandName: "status", abstract: "Show what a machine is doing.")
 
   @Argument(help: "The machine.") var name: String
   @Flag(help: "Print JSON.") var json = false
@@ -86,6 +87,7 @@ struct Status: ParsableCommand {
     if let leader = state?["leader"]?.intValue { line("Leader", "\(leader)") }
     if let supervisor = state?["supervisor"]?.intValue { line("Supervisor", "\(supervisor)") }
     if let group = text("cgroup") { line("Cgroup", group) }
+    if let network = text("network") { line("Network", network) }
     if let bus = text("bus") { line("Guest bus", bus) }
     let failed = state?["failedUnits"]?.arrayValue ?? []
     if !failed.isEmpty { line("Failed", "\(failed.count) unit\(failed.count == 1 ? "" : "s")") }
@@ -103,6 +105,7 @@ func failedUnit(_ unit: JSON) -> String {
 
 struct Show: ParsableCommand {
   static let configuration = CommandConfiguration(
+    commandName: "show",
     abstract: "Show a machine's properties, or the spec that counts for it.")
 
   @Argument(help: "The machine.") var name: String
@@ -140,7 +143,8 @@ struct Show: ParsableCommand {
 }
 
 struct Units: ParsableCommand {
-  static let configuration = CommandConfiguration(abstract: "List the units of a running machine.")
+  static let configuration = CommandConfiguration(
+    commandName: "units", abstract: "List the units of a running machine.")
 
   @Argument(help: "The machine.") var name: String
   @Flag(help: "Only those that failed.") var failed = false

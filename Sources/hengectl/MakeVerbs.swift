@@ -16,6 +16,7 @@ struct Settings: ParsableArguments {
 
 struct Create: ParsableCommand {
   static let configuration = CommandConfiguration(
+    commandName: "create",
     abstract: "Make a machine from an image, or of a directory.",
     discussion: "A machine made from an image costs nothing to make: what it changes lies above the image.")
 
@@ -36,6 +37,7 @@ struct Create: ParsableCommand {
 
 struct Clone: ParsableCommand {
   static let configuration = CommandConfiguration(
+    commandName: "clone",
     abstract: "Make a machine that is a stopped one's equal, with an identity of its own.")
 
   @Argument(help: "The machine to clone.") var source: String
@@ -50,6 +52,7 @@ struct Clone: ParsableCommand {
 
 struct Remove: ParsableCommand {
   static let configuration = CommandConfiguration(
+    commandName: "remove",
     abstract: "Remove stopped machines: their files, their ids, and the spec that was made with them.",
     discussion: "A directory that was used in place stays, with the ids that it came with.")
 
@@ -63,6 +66,7 @@ struct Remove: ParsableCommand {
 
 struct Run: ParsableCommand {
   static let configuration = CommandConfiguration(
+    commandName: "run",
     abstract: "Make a machine from an image and start it.",
     discussion: "Waits until the machine's systemd has finished booting.")
 

@@ -1,17 +1,18 @@
-# `make bench`: henge's speed against a bare launcher and its peers, side by side in one run. Needs root.
+# `make bench`: henge's speed against a bare launcher and its peers, side by side in one run. Needs root, takes some
+# five minutes. BENCH_HENGE= measures only the peers, BENCH_HENGE=DIR the programs in another folder.
 # A bench is no test: it prints ratios and goals, and fails only when it leaves something behind.
 
 BENCH_SOURCES := Tests/Benchmarks
 BENCH_BUILD ?= build/bench
-BENCH_HENGE ?=
+BENCH_HENGE ?= $(BUILD)
 BENCH_ROOT ?= $(BENCH_BUILD)/trixie.tar
 BENCH_ROUNDS ?= 40
-BENCH_PACKAGES := systemd-container lxc podman crun uidmap mmdebstrap python3 gcc libc6-dev
+BENCH_PACKAGES := systemd-container lxc podman crun uidmap python3 gcc libc6-dev
 BENCH_CFLAGS := -O2 -Wall -Wextra -Werror
 
 .PHONY: bench bench-tools bench-programs
 
-bench: bench-tools bench-programs $(BENCH_ROOT)
+bench: bench-tools bench-programs $(BENCH_ROOT) $(if $(filter $(BUILD),$(BENCH_HENGE)),build)
 	python3 -B $(BENCH_SOURCES)/bench.py --tools $(BENCH_BUILD) --root $(BENCH_ROOT) --rounds $(BENCH_ROUNDS) \
 	  $(if $(BENCH_HENGE),--henge $(BENCH_HENGE)) --json build/bench.json
 
@@ -33,8 +34,6 @@ $(BENCH_BUILD)/%: $(BENCH_SOURCES)/%.c
 # Static: it runs in a tree that has no library.
 $(BENCH_BUILD)/tick-init: BENCH_CFLAGS += -static
 
-# Only where no image of the project's own is given: the same packages as its trixie guest.
-$(BENCH_BUILD)/trixie.tar: | bench-tools
-	@mkdir -p $(BENCH_BUILD)
-	mmdebstrap --variant=apt --include=systemd,systemd-sysv,dbus,libpam-systemd,iproute2 trixie $@.partial.tar
-	mv $@.partial.tar $@
+# The image that everything else boots as well.
+$(BENCH_BUILD)/trixie.tar: image-trixie
+	@ln -sf "$$(images/build --path trixie)" $@

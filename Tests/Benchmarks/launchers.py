@@ -66,6 +66,11 @@ class Launcher:
   def finish(self):
     """Give back what `prepare` made outside the work folder."""
 
+  def burnt(self):
+    """Processor time of everything that this launcher ever ran, in milliseconds."""
+    with open(os.path.join(os.path.dirname(self.group), "cpu.stat")) as lines:
+      return next(int(line.split()[1]) for line in lines if line.startswith("usage_usec")) / 1000
+
   def leader(self):
     """The guest's PID 1: the process that is 1 in a PID namespace one below ours."""
     for pid in members(os.path.dirname(self.group)):

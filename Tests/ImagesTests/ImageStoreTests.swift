@@ -2,6 +2,7 @@ import Archive
 import Glibc
 import Images
 import Linux
+import MachineSpec
 import SystemPackage
 import Testing
 

@@ -1,4 +1,5 @@
 import Linux
+import MachineSpec
 import Testing
 
 @testable import Images
@@ -29,10 +30,10 @@ struct RecordTests {
   }
 
   @Test(arguments: ["", ".", "..", "-rf", "a/b", "a\nb", ".lock", "x.partial", "x.removing", "ä"])
-  func badNames(_ text: String) { #expect(throws: Failure.self) { try ImageName(text) } }
+  func badNames(_ text: String) { #expect(throws: SpecError.self) { try ImageName(text) } }
 
   @Test func longName() throws {
-    #expect(throws: Failure.self) { try ImageName(String(repeating: "a", count: 65)) }
+    #expect(throws: SpecError.self) { try ImageName(String(repeating: "a", count: 65)) }
     #expect(try ImageName("debian-13.1_x").description == "debian-13.1_x")
   }
 

@@ -142,7 +142,7 @@ private struct CellRun {
       result.check("\(kind) namespace: \(its ?? "none") is ours", own != nil && its != nil && own != its)
     }
     let group = Host.cgroup(guest.leader) ?? ""
-    result.check("leader's cgroup is \(group)", group.contains("/henge-\(name)/payload/"))
+    result.check("leader's cgroup is \(group)", group.contains("/henge-\(name)-") && group.contains("/payload/"))
     let bounding = UInt64(Host.status(guest.leader, "CapBnd") ?? "", radix: 16) ?? .max
     // CAP_SYS_MODULE, CAP_SYS_RAWIO, CAP_AUDIT_CONTROL, CAP_AUDIT_READ.
     for capability in [16, 17, 30, 37] {
@@ -211,9 +211,7 @@ private struct CellRun {
     result.secondsToStopped = seconds
     result.check("\(outcome)", outcome.code == 0)
     result.check("it took \(rounded(seconds)) s to power off", seconds < 10)
-    if let mount = Host.cgroupMount {
-      result.check("its cgroup is left", access("\(mount)/henge-\(name)", F_OK) != 0)
-    }
+    result.check("its cgroup is left", sandbox.snapshot().groups.allSatisfy { !$0.contains("henge-\(name)-") })
     let alive = Host.processes(ofUIDs: guest.uids)
     result.check("processes are left: \(alive.joined(separator: ", "))", alive.isEmpty)
     result.check("run-time files are left", access("\(sandbox.runtime)/machines/\(name)", F_OK) != 0)

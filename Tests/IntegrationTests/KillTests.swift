@@ -112,7 +112,7 @@ private struct Drill {
 
   private func killLeader() -> Bool {
     for process in Host.processes {
-      guard let held = try? Pidfd(opening: process), Host.cgroup(process)?.contains("henge-\(name)/payload") ?? false,
+      guard let held = try? Pidfd(opening: process), Host.cgroup(process)?.contains("henge-\(name)-") ?? false,
         Host.status(process, "NSpid")?.split(separator: "\t").last == "1"
       else { continue }
       return (try? held.signal(SIGKILL)) ?? false

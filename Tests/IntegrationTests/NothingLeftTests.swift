@@ -20,7 +20,7 @@ struct NothingLeftTests {
         try sandbox.succeed("start", name)
         // It must be able to see what there is, or its silence says nothing.
         let during = sandbox.snapshot()
-        #expect(during.groups.contains { $0.hasSuffix("henge-\(name)/payload") })
+        #expect(during.groups.contains { $0.contains("henge-\(name)-") && $0.hasSuffix("/payload") })
         #expect(during.processes.contains { $0.contains("henge-superviso") })
         #expect(during.files.contains("\(sandbox.runtime)/machines/\(name)/control"))
         let guest = try sandbox.guest(name)

@@ -21,6 +21,7 @@ let everything = StagePlan(
     .memory("/run", kind: .ramfs, mode: 0o755, options: ["size=10%"], attributes: [.noSetID, .noDevices]),
     .bind(Bind(source: "/s", path: "/t", recursive: true, mapped: true, optional: false, attributes: .readOnly)),
     .device("/dev/null", major: 1, minor: 3), .notifySocket("/run/host/notify"), .sealMount("/run/host"),
+    .watchedFolder("/run/systemd", mode: 0o755),
     .enterNamespaces, .hostname("web"), .adoptRoot,
     .mount(filesystem: "proc", path: "/proc", options: [], attributes: [.noExecute]),
     .console("/dev/console", devpts: "/dev/pts"), .mask("/proc/kcore"), .readOnlyView("/proc/bus"), .pivot,
@@ -47,12 +48,15 @@ let everything = StagePlan(
 }
 
 @Test func aCountThatLiesReservesNothing() {
-  #expect(throws: WireError.self) { try StagePlan(decoding: [0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff]) }
+  #expect(throws: WireError.self) {
+    try StagePlan(decoding: [0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff])
+  }
 }
 
 @Test(arguments: [
-  StageMessage.notifySocket, .console, .leader(4242), .executing(1 << 40), .connection,
+  StageMessage.notifySocket, .console, .watchedFolder, .leader(4242), .executing(1 << 40), .connection,
   .failed(StageFailure(operation: "open", subject: "/x", reason: "no such file", errno: 2)),
+  .failed(StageFailure(operation: "boot", subject: "", reason: "other", errno: 0, advice: "mend it", code: 5)),
 ])
 func aMessageSurvivesTheWire(message: StageMessage) throws {
   #expect(try StageMessage(decoding: message.encoded) == message)

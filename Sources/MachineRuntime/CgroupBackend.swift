@@ -1,0 +1,33 @@
+import Linux
+import MachinePlan
+import MachineStore
+
+/// Where a machine's control group comes from. On a host whose systemd keeps the tree it is asked for one; on others,
+/// which is what there is so far, it is made directly.
+protocol CgroupBackend {
+  /// Makes the group with its two parts, the machine's part delegated to the machine's root.
+  ///
+  /// - Parameters:
+  ///   - plan: what to make, and where.
+  ///   - undo: gets the way back of each step, before the step.
+  ///   - note: told of the group's path before it is made, so that a record of it outlives a kill.
+  func make(
+    _ plan: CgroupPlan, undo: UndoStack, note: (String) throws(Failure) -> Void
+  ) throws(Failure) -> CgroupScope
+
+  /// Makes the machine's part anew, for the next start of the same machine.
+  func renewPayload(of scope: inout CgroupScope, _ plan: CgroupPlan) throws(Failure)
+
+  /// Moves this process into the supervisor's part.
+  func enter(_ scope: CgroupScope) throws(Failure)
+}
+
+/// A machine's delegated subtree.
+struct CgroupScope {
+  /// The whole: limits are written here, out of the machine's reach.
+  var group: CgroupDirectory
+  /// The supervisor's part.
+  var supervisor: CgroupDirectory
+  /// The machine's part.
+  var payload: CgroupDirectory
+}
