@@ -119,7 +119,33 @@ final class Sandbox: Sendable {
     for process in snapshot().processes {
       if let id = process.split(separator: " ").first.flatMap({ Int32($0) }) { kill(id, SIGKILL) }
     }
-    _ = try? run(["rm", "-rf", "--one-file-system", folder])
+    Removals.begin(folder)
+  }
+}
+
+/// Folders on their way out: on a disk that discards what is freed a tree takes its time, and no test needs to wait.
+private enum Removals {
+  private static let running = Mutex<[RunningProgram]?>(nil)
+
+  /// Has the end of the tests wait for whatever is begun.
+  static func prepare() {
+    running.withLock { running in
+      guard running == nil else { return }
+      atexit { Removals.finish() }
+      running = []
+    }
+  }
+
+  static func begin(_ folder: String) {
+    prepare()
+    running.withLock { running in
+      guard let removal = try? RunningProgram(["rm", "-rf", "--one-file-system", folder]) else { return }
+      running = (running ?? []) + [removal]
+    }
+  }
+
+  private static func finish() {
+    for removal in running.withLock({ $0 }) ?? [] { _ = try? removal.wait(deadline: 3600) }
   }
 }
 
@@ -131,6 +157,8 @@ private enum SharedImages {
     try shared.withLock { shared in
       if shared == nil {
         shared = (try Sandbox("images"), [])
+        // Handlers run in the reverse order: the one that waits for removals is there before this one.
+        Removals.prepare()
         atexit { SharedImages.cleanUp() }
       }
       guard let sandbox = shared?.sandbox else { throw Complaint("no place for the images") }

@@ -109,4 +109,23 @@ struct NothingLeftTests {
       #expect(sandbox.difference(from: before) == [])
     }
   }
+
+  /// The check around the whole run of the tests, which is a script because it must outlive them.
+  @Test(.needsRoot)
+  func theCheckOfTheWholeRunFindsALeak() throws {
+    try withSandbox("script") { sandbox in
+      let group = "\(Host.cgroupMount ?? "")/henge-\(sandbox.name("leak"))"
+      let environment = ["HENGE_RUNTIME_DIR=\(sandbox.runtime)"]
+      let leaking = "mkdir \(group); touch \(sandbox.runtime)/leak"
+      let script = "\(Checkout.root)/Tests/nothing-left"
+      let outcome = try run([script, "sh", "-c", leaking], environment: environment)
+      rmdir(group)
+      #expect(outcome.code == 1)
+      #expect(outcome.errorLines.contains("  left: cgroup \(group)"), "\(outcome)")
+      #expect(outcome.errorLines.contains("  left: file \(sandbox.runtime)/leak"), "\(outcome)")
+      // Others may work on this host meanwhile; what they leave is not ours.
+      let silent = try run([script, "sh", "-c", "exit 7"], environment: environment)
+      #expect(silent.code == 7 && !silent.errors.contains(sandbox.tag), "\(silent)")
+    }
+  }
 }
