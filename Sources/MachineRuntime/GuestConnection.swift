@@ -12,6 +12,8 @@ final class GuestConnection {
   private var manager: Manager?
   private var joiners: [Joiner] = []
   private var failure: Failure?
+  /// What it said when the connection was tried; for the first who asks.
+  private var answer: String?
   /// A sealed copy of the stage that is at hand; without it one is made for each use.
   var program: Descriptor?
 
@@ -88,6 +90,7 @@ final class GuestConnection {
       self.bus = bus
       self.manager = manager
       manager.systemState { [unowned self] result in
+        answer = try? result.get()
         if case .failure(let error) = result {
           failure = Failure(
             "ask the machine's systemd", kind == .daemon ? "system bus" : "private socket", error.description,
@@ -112,6 +115,10 @@ final class GuestConnection {
   /// `SystemState`, as `systemctl is-system-running` shows it.
   func state(_ completion: @escaping (Result<String, Failure>) -> Void) {
     guard let manager else { return completion(.failure(unreachable)) }
+    if let answer {
+      self.answer = nil
+      return completion(.success(answer))
+    }
     manager.systemState { completion($0.mapError(Self.failure)) }
   }
 

@@ -117,7 +117,9 @@ extension Supervisor {
     var host = try HostFacts.probe(for: holder)
     host.hasMachinesJournal = access("/var/log/journal/\(machine.machineID)", F_OK) == 0
     do {
-      return try MachinePlan(spec: spec, host: host, machine: machine)
+      var plan = try MachinePlan(spec: spec, host: host, machine: machine)
+      plan.warnings += contradictions(spec, record)
+      return plan
     } catch {
       throw Failure(
         "start", name.description, error.reason, advice: error.advice, kind: error.isHostsFault ? .refused : .usage)
@@ -130,6 +132,18 @@ extension Supervisor {
     let copy = try Descriptor.sealedProgram(copying: try programs.path(of: "henge-stage"))
     sealedStage = copy
     return copy
+  }
+
+  /// What a machine is made from is settled when it is made; a spec that says otherwise later is not followed.
+  private func contradictions(_ spec: Spec, _ record: MachineRecord) -> [String] {
+    var warnings: [String] = []
+    if let image = spec.files.image?.description, image != record.image {
+      warnings.append("Image=\(image) is not followed: the machine was made from \(record.image ?? "a directory")")
+    }
+    if let directory = spec.files.directory?.description, record.root != .inPlace(directory) {
+      warnings.append("Directory=\(directory) is not followed: the machine was not made of it")
+    }
+    return warnings
   }
 
   /// An empty machine-id is one that systemd takes from the container's UUID. Read beneath the root, in the order in

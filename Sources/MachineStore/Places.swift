@@ -26,7 +26,8 @@ public struct Places: Sendable, Equatable {
     let home = variable("HOME")
     func place(_ name: String, root: String, user: String?) throws(Failure) -> String {
       guard let path = variable(name) ?? (isRoot ? root : user) else {
-        throw Failure("find a place for", name, "HOME is not set", advice: "set \(name)")
+        throw Failure(
+          "find a place for", name, "neither it nor what it follows from is set", advice: "set \(name)", kind: .usage)
       }
       guard path.hasPrefix("/") else {
         throw Failure("use \(name)", path, "it is not an absolute path", kind: .usage)

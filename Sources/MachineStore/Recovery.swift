@@ -33,12 +33,21 @@ extension MachineStore {
     // State of another boot speaks of processes and groups that are not ours.
     // Nor is a group of another name, should the file be damaged: all in it would be killed.
     if let state = state(of: name), let cgroup = state.cgroup, state.bootID == (try? currentBootID()),
-      cgroup.hasSuffix("/henge-\(name)"), !cgroup.split(separator: "/").contains("..")
+      isGroup(cgroup, of: name)
     {
       try removeGroup(cgroup)
     }
     try removeRuntimeFolder(of: name)
     if let record = try? record(of: name), record.isEphemeral { try discard(name, lock: lock) }
+  }
+
+  /// Whether a control group is called as the planner calls those of a machine: by its name and the start of its id.
+  private func isGroup(_ path: String, of name: MachineName) -> Bool {
+    let parts = path.split(separator: "/")
+    let prefix = "henge-\(name)-"
+    guard let last = parts.last, last.hasPrefix(prefix), !parts.contains("..") else { return false }
+    let id = last.dropFirst(prefix.utf8.count)
+    return id.utf8.count == 8 && id.allSatisfy(\.isHexDigit)
   }
 
   private func removeGroup(_ path: String) throws(Failure) {

@@ -21,16 +21,16 @@ struct Hengectl: ParsableCommand {
     version: "henge \(hengeVersion)",
     groupedSubcommands: [
       CommandGroup(
-        name: "Machines:",
+        name: "Machine",
         subcommands: [
           List.self, Status.self, Show.self, Create.self, Run.self, Start.self, PowerOff.self, Reboot.self,
           Terminate.self, Kill.self, Wait.self, Remove.self, Clone.self,
         ]),
-      CommandGroup(name: "Inside:", subcommands: [Units.self]),
+      CommandGroup(name: "Inside", subcommands: [Units.self]),
       CommandGroup(
-        name: "Images:",
+        name: "Image",
         subcommands: [ListImages.self, ImageStatus.self, ImportFS.self, ImportTar.self, RemoveImage.self]),
-      CommandGroup(name: "Help:", subcommands: [Plan.self, Doctor.self, Version.self]),
+      CommandGroup(name: "Help", subcommands: [Plan.self, Doctor.self, Version.self]),
     ])
 
   /// Ends with the exit code that the failure stands for; the parser's own errors are usage errors.

@@ -127,6 +127,35 @@ private func name(_ text: String) throws -> MachineName { try MachineName(text) 
   }
 }
 
+/// What a killed supervisor leaves must go, and nothing that a damaged state names besides.
+@Suite(.enabled(if: geteuid() == 0 && cgroupMount() != nil, "needs root and control groups of version 2"))
+struct RecoveryTests {
+  @Test(arguments: [("henge-m-0123abcd", true), ("henge-m", false), ("henge-mm-0123abcd", false), ("other", false)])
+  func onlyTheMachinesOwnGroupIsRemoved(group: String, goes: Bool) throws {
+    try withStore { store, path in
+      let mount = try #require(cgroupMount())
+      // In a group of the test's own: names like these may be somebody's.
+      let folder = "\(mount)/henge-test-\(getpid())"
+      mkdir(folder, 0o755)
+      mkdir("\(folder)/\(group)", 0o755)
+      defer {
+        rmdir("\(folder)/\(group)")
+        rmdir(folder)
+      }
+      _ = try store.create(try name("m"), from: .inPlace("\(path)/a"), spec: Spec(), specText: nil)
+      var state = MachineState(bootID: try currentBootID(), supervisor: 1, started: 0)
+      state.cgroup = "\(folder)/\(group)"
+      try store.makeRuntimeFolder(of: try name("m")).replaceFile("state.json", with: Array(state.json.compact.utf8))
+      #expect(try !store.isRunning(try name("m")))
+      #expect((access("\(folder)/\(group)", F_OK) != 0) == goes)
+    }
+  }
+}
+
+private func cgroupMount() -> String? {
+  ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].first { access("\($0)/cgroup.procs", F_OK) == 0 }
+}
+
 @Suite struct RecordTests {
   @Test func aRecordSurvivesItsJSON() throws {
     for root in [
