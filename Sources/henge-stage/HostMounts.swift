@@ -56,8 +56,12 @@ extension Setup {
     try tree.attach(on: try open(path))
   }
 
+  /// Makes a folder that is now full read-only, by its mode as well: while it was being filled, with no more rights than
+  /// the machine's root has, its owner had to be able to write.
   func sealMount(_ path: String) throws(Failure) {
-    try MountTree(descriptor: try open(path)).change(set: .readOnly)
+    let folder = try open(path, [.path, .directory])
+    try check(fchmodat(folder.raw, ".", mode_t(try folder.status().mode & 0o555), 0), "close", path)
+    try MountTree(descriptor: folder).change(set: .readOnly)
   }
 
   func makeNotifySocket(_ path: String) throws(Failure) {
