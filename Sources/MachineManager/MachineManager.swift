@@ -64,7 +64,13 @@ public struct MachineManager: Sendable {
   /// What the supervisor of a running machine knows; nil when the machine is stopped.
   public func state(of name: MachineName) throws -> JSON? {
     guard let client = try connect(name) else { return nil }
-    return try client.call("io.henge.Machine.GetState", timeout: 5000)["state"]
+    do {
+      return try client.call("io.henge.Machine.GetState", timeout: 5000)["state"]
+    } catch {
+      // Its supervisor may have ended between the two: that is no failure, but the answer.
+      if case VarlinkFailure.hangUp = error, try !store.isRunning(name) { return nil }
+      throw explained(error, name)
+    }
   }
 
   /// Makes a machine.

@@ -166,7 +166,7 @@ extension MachineManager {
     return state
   }
 
-  private func explained(_ error: any Error, _ name: MachineName) -> Failure {
+  func explained(_ error: any Error, _ name: MachineName) -> Failure {
     switch error {
     case let error as VarlinkError:
       guard error.name == "io.henge.Machine.Failed", let line = error.parameters["message"]?.stringValue else {
