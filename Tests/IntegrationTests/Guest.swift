@@ -62,14 +62,22 @@ final class Sandbox: Sendable {
   /// Puts a guest image into the sandbox's store.
   ///
   /// Each is imported once per run of the tests, which syncs a file system; the sandboxes get hard links of what nobody
-  /// ever writes to.
+  /// ever writes to. Outside /usr they get copies: there are services that refuse a file of their own with two names.
   func image(_ name: String) throws {
     try imported.withLock { imported in
       guard imported.insert(name).inserted else { return }
       let store = try SharedImages.store(with: name)
       let images = "\(state)/images"
       mkdir(images, 0o700)
-      try runWell(["cp", "-al", "\(store.state)/images/\(name)", images])
+      let script = """
+        set -e
+        cp -al "$1/$3" "$2"
+        for folder in etc home opt root srv var; do
+          rm -rf "$2/$3/layer-0/$folder"
+          cp -a "$1/$3/layer-0/$folder" "$2/$3/layer-0"
+        done
+        """
+      try runWell(["sh", "-c", script, "sh", "\(store.state)/images", images, name])
     }
   }
 
