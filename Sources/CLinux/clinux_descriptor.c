@@ -100,3 +100,9 @@ void clinux_set_filesystem_ids(unsigned uid, unsigned gid) {
   setfsgid(gid);
   setfsuid(uid);
 }
+
+bool clinux_memfd_is_sealed(int descriptor) {
+  const int all = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
+  int seals = fcntl(descriptor, F_GET_SEALS);
+  return seals >= 0 && (seals & all) == all;
+}

@@ -91,14 +91,19 @@ extension MachineManager {
 
   /// A function of its own, so that our copy of the supervisor's end is closed when it returns: the end of the
   /// supervisor must show as a hang-up.
+  ///
+  /// The stage is copied and sealed here, while the supervisor's program is being loaded on another processor; the
+  /// supervisor takes it only if it is sealed.
   private func startSupervisor(_ name: MachineName) throws(Failure) -> Descriptor {
     let pair = try SocketPair(packets: false)
+    let stage = try Descriptor.emptyProgram()
     var request = ProcessRequest(
       .path(try programs.path(of: "henge-supervisor")), arguments: ["henge-supervisor", name.description],
       environment: store.places.environment + ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"],
-      descriptors: [nil, nil, nil, pair.second])
+      descriptors: [nil, nil, nil, pair.second, stage])
     request.newSession = true
     _ = try request.start()
+    try stage.fillProgram(copying: try programs.path(of: "henge-stage"))
     return pair.first
   }
 

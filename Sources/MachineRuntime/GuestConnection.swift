@@ -12,6 +12,10 @@ final class GuestConnection {
   private var manager: Manager?
   private var joiners: [Joiner] = []
   private var failure: Failure?
+  private var isOpening = false
+  private var isEarly = false
+  private var hasTriedEarly = false
+  private var waiting: [() -> Void] = []
   /// What it said when the connection was tried; for the first who asks.
   private var answer: String?
   /// A sealed copy of the stage that is at hand; without it one is made for each use.
@@ -50,8 +54,34 @@ final class GuestConnection {
 
   /// Connects, unless there is a connection already, and calls back in either case.
   func open(_ completion: @escaping () -> Void) {
-    if isOpen { return completion() }
-    tryNext(Self.places[...], completion)
+    if isOpen, !isOpening { return completion() }
+    waiting.append(completion)
+    if !isOpening { begin(Self.places[...]) }
+  }
+
+  /// Connects to the system bus while the machine still boots, so that the way in is there when it is wanted. Whether
+  /// it works shows then.
+  func openEarly() {
+    // Once: a machine could ask for it again and again.
+    guard !hasTriedEarly, !isOpen, !isOpening else { return }
+    hasTriedEarly = true
+    isEarly = true
+    begin(Self.places.prefix(1))
+  }
+
+  private func begin(_ places: ArraySlice<(path: String, kind: Bus.Kind)>) {
+    isOpening = true
+    tryNext(places) { [unowned self] in
+      isOpening = false
+      // What it said during the boot says nothing of now.
+      if isEarly { answer = nil }
+      let wasEarly = isEarly
+      isEarly = false
+      if wasEarly, !isOpen, !waiting.isEmpty { return begin(Self.places[...]) }
+      let calls = waiting
+      waiting = []
+      for call in calls { call() }
+    }
   }
 
   private func tryNext(

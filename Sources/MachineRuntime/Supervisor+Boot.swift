@@ -6,6 +6,9 @@ extension Supervisor {
   func take(_ message: NotifyMessage) {
     // A systemd that tells by itself need not be asked.
     if !message.activeUnits.isEmpty { progress = nil }
+    if case .booting = phase, message.activeUnits.contains("dbus.service"), let leader {
+      connection(to: leader.process).openEarly()
+    }
     activeUnits += message.activeUnits.count
     if let status = message.status { statusText = status }
     if case .booting = phase {
@@ -21,10 +24,7 @@ extension Supervisor {
     guard let leader else { return }
     mark("ready")
     progress = nil
-    guest?.close()
-    let guest = GuestConnection(leader: leader.process, programs: programs, loop: loop)
-    guest.program = sealedStage
-    self.guest = guest
+    let guest = connection(to: leader.process)
     guest.open { [unowned self] in
       guest.state { [unowned self] result in
         guard case .booting = phase else { return }
@@ -50,6 +50,14 @@ extension Supervisor {
     else { return true }
     let fields = String(decoding: bytes[end...], as: UTF8.self).split(separator: " ")
     return fields.count > 7 && (UInt64(fields[7]) ?? 0) & 0x4 != 0
+  }
+
+  private func connection(to leader: Pidfd) -> GuestConnection {
+    if let guest { return guest }
+    let guest = GuestConnection(leader: leader, programs: programs, loop: loop)
+    guest.program = sealedStage
+    self.guest = guest
+    return guest
   }
 
   private func finishBoot(_ state: String, _ guest: GuestConnection) {

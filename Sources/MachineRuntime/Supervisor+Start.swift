@@ -129,6 +129,10 @@ extension Supervisor {
   /// The stage in a sealed copy, which is kept until the machine is up: the way in to its bus takes it as well.
   private func stageProgram() throws(Failure) -> Descriptor {
     if let sealedStage { return sealedStage }
+    if let offeredStage, offeredStage.isSealed {
+      sealedStage = offeredStage
+      return offeredStage
+    }
     let copy = try Descriptor.sealedProgram(copying: try programs.path(of: "henge-stage"))
     sealedStage = copy
     return copy

@@ -35,6 +35,7 @@ public final class Supervisor {
 
   var stage: StageRun?
   var sealedStage: Descriptor?
+  var offeredStage: Descriptor?
   var leader: (process: Pidfd, id: Int32)?
   var console: ConsoleLog?
   var notify: NotifySocket?
@@ -62,9 +63,11 @@ public final class Supervisor {
   ///   - name: the machine.
   ///   - places: where things are on disk.
   ///   - connection: an open connection of whoever started this program, to be served like one to the control socket.
+  ///   - stage: a copy of the stage that its starter may have filled and sealed by the time of the start.
   ///   - log: where to tell what happens.
   /// - Throws: `Failure` when this program's siblings cannot be found.
-  public init(name: MachineName, places: Places, connection: Int32?, log: Logger) throws {
+  public init(name: MachineName, places: Places, connection: Int32?, stage: Int32? = nil, log: Logger) throws {
+    offeredStage = stage.map { Descriptor(adopting: $0) }
     self.name = name
     self.log = log
     store = MachineStore(places)
@@ -110,6 +113,7 @@ public final class Supervisor {
   private func settle() {
     guard case .up = phase else { return }
     sealedStage = nil
+    offeredStage = nil
     guest?.program = nil
     rest = try? loop.addTimer(after: 300_000, accuracy: 100_000) { clinux_release_memory() }
   }

@@ -56,3 +56,6 @@ extern const uint64_t clinux_cgroup2_magic;
 
 /* setfsuid(2) and setfsgid(2): the ids under which this thread makes files. */
 void clinux_set_filesystem_ids(unsigned uid, unsigned gid);
+
+/* Whether descriptor is an anonymous file with all the seals of clinux_memfd_seal. */
+bool clinux_memfd_is_sealed(int descriptor);
