@@ -82,29 +82,48 @@ extension MachineManager {
     isWatched: Bool = false, progress: (Progress) -> Void = { _ in }
   ) throws(Failure) -> JSON {
     guard store.exists(name) else { throw Failure.noSuchMachine(name) }
+    let supervisor = try startSupervisor(name)
     return try ask(
-      try client(try startSupervisor(name)), "Start",
-      ["overrides": JSON(overrides), "goal": .string(goal), "progress": .bool(isWatched)],
-      name: name,
-      timeout: timeout, progress: progress)
+      try client(supervisor.connection), "Start",
+      ["overrides": JSON(overrides), "goal": .string(goal), "progress": .bool(isWatched)], name: name,
+      timeout: timeout, sent: { supervisor.giveStage(copying: try programs.path(of: "henge-stage")) },
+      progress: progress)
   }
 
-  /// A function of its own, so that our copy of the supervisor's end is closed when it returns: the end of the
+  /// A function of its own, so that our copies of the supervisor's ends are closed when it returns: the end of the
   /// supervisor must show as a hang-up.
-  ///
-  /// The stage is copied and sealed here, while the supervisor's program is being loaded on another processor; the
-  /// supervisor takes it only if it is sealed.
-  private func startSupervisor(_ name: MachineName) throws(Failure) -> Descriptor {
+  private func startSupervisor(_ name: MachineName) throws(Failure) -> StartedSupervisor {
     let pair = try SocketPair(packets: false)
+    let ready = try SocketPair(packets: false)
     let stage = try Descriptor.emptyProgram()
     var request = ProcessRequest(
       .path(try programs.path(of: "henge-supervisor")), arguments: ["henge-supervisor", name.description],
       environment: store.places.environment + ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"],
-      descriptors: [nil, nil, nil, pair.second, stage])
+      descriptors: [nil, nil, nil, pair.second, stage, ready.second])
     request.newSession = true
     _ = try request.start()
-    try stage.fillProgram(copying: try programs.path(of: "henge-stage"))
-    return pair.first
+    return StartedSupervisor(connection: pair.first, stage: stage, ready: ready.first)
+  }
+
+  /// What a supervisor's starter has in its hands.
+  private final class StartedSupervisor {
+    let connection: Descriptor
+    private let stage: Descriptor
+    private var ready: Descriptor?
+
+    init(connection: Descriptor, stage: Descriptor, ready: Descriptor) {
+      self.connection = connection
+      self.stage = stage
+      self.ready = ready
+    }
+
+    /// Copies and seals the stage while the supervisor, on another processor, prepares what comes before it. A copy
+    /// that comes to nothing is no failure: the supervisor takes only a sealed one, and else makes its own.
+    func giveStage(copying path: String) {
+      try? stage.fillProgram(copying: path)
+      // The end of the stream is the word that it is done, also when this program is killed meanwhile.
+      ready = nil
+    }
   }
 
   /// Asks for something that takes its time, and waits for it.
@@ -148,13 +167,13 @@ extension MachineManager {
 
   private func ask(
     _ client: VarlinkClient, _ method: String, _ parameters: JSON, name: MachineName, timeout: Int?,
-    progress: (Progress) -> Void
+    sent: () throws -> Void = {}, progress: (Progress) -> Void
   ) throws(Failure) -> JSON {
     // The deadline is for the whole, and each reply brings the client back here.
     let end = timeout.map { clinux_monotonic_microseconds() / 1000 + UInt64(max(0, $0)) }
     var state: JSON?
     do {
-      try client.callMore("io.henge.Machine.\(method)", parameters, timeout: timeout) { reply in
+      try client.callMore("io.henge.Machine.\(method)", parameters, timeout: timeout, sent: sent) { reply in
         if let step = Progress(reply) { progress(step) }
         if let found = reply["state"], found != .null { state = found }
         if let end, state == nil, clinux_monotonic_microseconds() / 1000 >= end {

@@ -129,9 +129,16 @@ extension Supervisor {
   /// The stage in a sealed copy, which is kept until the machine is up: the way in to its bus takes it as well.
   private func stageProgram() throws(Failure) -> Descriptor {
     if let sealedStage { return sealedStage }
-    if let offeredStage, offeredStage.isSealed {
-      sealedStage = offeredStage
-      return offeredStage
+    if let offered = offeredStage {
+      offeredStage = nil
+      // The end of the stream is a matter of a millisecond or two, less than a copy of our own would take. A starter
+      // that was stopped meanwhile must not stop the start as well.
+      var ready = pollfd(fd: offered.ready.raw, events: Int16(POLLIN), revents: 0)
+      _ = poll(&ready, 1, 1000)
+      if offered.copy.isSealed {
+        sealedStage = offered.copy
+        return offered.copy
+      }
     }
     let copy = try Descriptor.sealedProgram(copying: try programs.path(of: "henge-stage"))
     sealedStage = copy

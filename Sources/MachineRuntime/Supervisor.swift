@@ -35,7 +35,7 @@ public final class Supervisor {
 
   var stage: StageRun?
   var sealedStage: Descriptor?
-  var offeredStage: Descriptor?
+  var offeredStage: (copy: Descriptor, ready: Descriptor)?
   var leader: (process: Pidfd, id: Int32)?
   var console: ConsoleLog?
   var notify: NotifySocket?
@@ -63,11 +63,13 @@ public final class Supervisor {
   ///   - name: the machine.
   ///   - places: where things are on disk.
   ///   - connection: an open connection of whoever started this program, to be served like one to the control socket.
-  ///   - stage: a copy of the stage that its starter may have filled and sealed by the time of the start.
+  ///   - stage: a file that the starter fills with a copy of the stage, and a stream that ends when it has.
   ///   - log: where to tell what happens.
   /// - Throws: `Failure` when this program's siblings cannot be found.
-  public init(name: MachineName, places: Places, connection: Int32?, stage: Int32? = nil, log: Logger) throws {
-    offeredStage = stage.map { Descriptor(adopting: $0) }
+  public init(
+    name: MachineName, places: Places, connection: Int32?, stage: (copy: Int32, ready: Int32)? = nil, log: Logger
+  ) throws {
+    offeredStage = stage.map { (Descriptor(adopting: $0.copy), Descriptor(adopting: $0.ready)) }
     self.name = name
     self.log = log
     store = MachineStore(places)

@@ -82,14 +82,17 @@ public final class VarlinkClient {
   ///   - method: the full name: interface, dot, method.
   ///   - parameters: the named parameters, an object.
   ///   - timeout: how long to wait for each reply, in milliseconds; nil waits for ever.
+  ///   - sent: called when the call is on its way, before its replies are waited for.
   ///   - body: takes each reply's results; false ends the call and closes the connection, unless it was the last reply.
   /// - Throws: `VarlinkError` where the server answered with one, `VarlinkFailure` where there was no answer, and what
   ///   `body` throws, which closes the connection too.
   public func callMore(
-    _ method: String, _ parameters: JSON = [:], timeout: Int? = nil, _ body: (JSON) throws -> Bool
+    _ method: String, _ parameters: JSON = [:], timeout: Int? = nil, sent: () throws -> Void = {},
+    _ body: (JSON) throws -> Bool
   ) throws {
     try send(
       VarlinkCall(method: method, parameters: parameters, more: true), until: Deadline(milliseconds: timeout))
+    try sent()
     var finished = false
     // Replies that nobody reads would answer the next call.
     defer { if !finished { close() } }

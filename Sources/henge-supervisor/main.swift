@@ -1,6 +1,6 @@
 // One machine's supervisor; started by hengectl.
 //   henge-supervisor NAME            serves the connection that is open as descriptor 3, and starts when told to;
-//                                    descriptor 4 is an anonymous file that a copy of the stage may be in
+//                                    descriptor 4 is a file that a copy of the stage comes into, 5 ends when it is there
 //   henge-supervisor --plan NAME …   prints the plan of a start as JSON
 //   henge-supervisor --probe FOLDER  prints what is known of this host as JSON
 
@@ -30,7 +30,7 @@ do {
     let supervisor = try Supervisor(name: name, places: places, connection: nil, log: Logger(label: "henge"))
     print(try supervisor.planJSON(overrides: Array(arguments.dropFirst())).compact)
   } else {
-    try Supervisor(name: name, places: places, connection: 3, stage: 4, log: Logger(label: "henge")).run()
+    try Supervisor(name: name, places: places, connection: 3, stage: (4, 5), log: Logger(label: "henge")).run()
   }
 } catch let failure as Failure {
   LineLog.write("henge-supervisor: \(failure)")
