@@ -59,9 +59,12 @@ extension MachineManager {
   }
 
   /// Connects, or says that the machine is not running.
-  func connectRunning(_ name: MachineName, to purpose: String) throws(Failure) -> VarlinkClient {
+  func connectRunning(_ name: MachineName, for method: String, to purpose: String) throws(Failure) -> VarlinkClient {
     guard let client = try connect(name) else {
-      throw Failure(purpose, name.description, "it is not running", advice: "hengectl start \(name)")
+      // Who wanted it to stop has what they wanted; who wanted something of it can have it after a start.
+      let wantsStop = ["PowerOff", "Terminate"].contains(method)
+      throw Failure(
+        purpose, name.description, "it is not running", advice: wantsStop ? nil : "hengectl start \(name)")
     }
     return client
   }
@@ -140,7 +143,8 @@ extension MachineManager {
     progress: (Progress) -> Void = { _ in }
   ) throws(Failure) -> JSON {
     try ask(
-      try connectRunning(name, to: purpose), method, parameters, name: name, timeout: timeout, progress: progress)
+      try connectRunning(name, for: method, to: purpose), method, parameters, name: name, timeout: timeout,
+      progress: progress)
   }
 
   /// The units of a running machine.
@@ -157,7 +161,7 @@ extension MachineManager {
   private func call(
     _ name: MachineName, _ method: String, _ parameters: JSON, to purpose: String
   ) throws(Failure) -> JSON {
-    let client = try connectRunning(name, to: purpose)
+    let client = try connectRunning(name, for: method, to: purpose)
     do {
       return try client.call("io.henge.Machine.\(method)", parameters, timeout: 30000)
     } catch {

@@ -50,10 +50,29 @@ final class ConsoleLog {
     try folder.open(name, [.write, .create, .append, .noFollow], lookup: .beneath, mode: 0o600)
   }
 
+  /// The text without what moves or colours a terminal (ECMA-48 control sequences).
+  private static func plain(_ text: String) -> String {
+    var result = ""
+    var isInSequence = false
+    var last: Unicode.Scalar = " "
+    for scalar in text.unicodeScalars {
+      if isInSequence {
+        // It ends with the first letter or one of its kin.
+        if (0x40...0x7e).contains(scalar.value), !(last == "\u{1b}" && scalar == "[") { isInSequence = false }
+      } else if scalar == "\u{1b}" {
+        isInSequence = true
+      } else {
+        result.unicodeScalars.append(scalar)
+      }
+      last = scalar
+    }
+    return result
+  }
+
   /// The last lines, for the message about a machine that came to its end too soon.
   static func tail(in folder: Descriptor, lines: Int) -> [String] {
     guard let bytes = (try? folder.readFile(name, limit: 4 << 20)) ?? nil else { return [] }
-    let text = String(decoding: bytes.suffix(4096), as: UTF8.self)
+    let text = plain(String(decoding: bytes.suffix(4096), as: UTF8.self))
     return text.split { $0 == "\n" || $0 == "\r\n" || $0 == "\r" }.suffix(lines).map { printable($0, limit: 200) }
   }
 }

@@ -101,8 +101,7 @@ func run(_ arguments: Arguments) throws {
     let tree = try open(path, directory: true, "open the directory")
     let folder = try open(state, directory: true, "open the folder")
     try Confinement.enter(needsTrusted: false)
-    let summary = try OwnershipShift.run(tree, path: path, shift: shift, state: folder)
-    print("\(summary.entries) entries, \(summary.changed) changed, \(summary.restored) restored")
+    _ = try OwnershipShift.run(tree, path: path, shift: shift, state: folder)
   }
 }
 

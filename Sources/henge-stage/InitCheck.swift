@@ -23,7 +23,7 @@ extension Setup {
       return try check(program, candidate, architecture: architecture)
     }
     throw Failure(
-      "boot", "the machine", "its root has no init (looked for \(candidates.joined(separator: ", ")))",
+      "boot", nil, "the machine's root has no init (looked for \(candidates.joined(separator: ", ")))",
       advice: "use an image with systemd installed")
   }
 

@@ -45,7 +45,12 @@ struct Hengectl: ParsableCommand {
       Glibc.exit(2)
     } catch {
       let code = exitCode(for: error)
-      if code == .success || code.rawValue != ExitCode.validationFailure.rawValue { exit(withError: error) }
+      // Help and the version are "errors" too; what is none of the parser's is said as everything else is.
+      if code == .success { exit(withError: error) }
+      guard code.rawValue == ExitCode.validationFailure.rawValue else {
+        Terminal.complain(printable("\(error)"))
+        Glibc.exit(1)
+      }
       Terminal.complain(usageLine(message(for: error), fullMessage(for: error)))
       Glibc.exit(2)
     }
