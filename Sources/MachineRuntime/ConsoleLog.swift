@@ -50,21 +50,22 @@ final class ConsoleLog {
     try folder.open(name, [.write, .create, .append, .noFollow], lookup: .beneath, mode: 0o600)
   }
 
-  /// The text without what moves or colours a terminal (ECMA-48 control sequences).
+  /// The text without what moves, colours or names a terminal (control sequences of ECMA-48).
   private static func plain(_ text: String) -> String {
     var result = ""
-    var isInSequence = false
-    var last: Unicode.Scalar = " "
-    for scalar in text.unicodeScalars {
-      if isInSequence {
-        // It ends with the first letter or one of its kin.
-        if (0x40...0x7e).contains(scalar.value), !(last == "\u{1b}" && scalar == "[") { isInSequence = false }
-      } else if scalar == "\u{1b}" {
-        isInSequence = true
-      } else {
+    var scalars = text.unicodeScalars.makeIterator()
+    while let scalar = scalars.next() {
+      guard scalar == "\u{1b}" else {
         result.unicodeScalars.append(scalar)
+        continue
       }
-      last = scalar
+      switch scalars.next() {
+      // Parameters, and then one letter or its like.
+      case "[": while let next = scalars.next(), !(0x40...0x7e).contains(next.value) {}
+      // A string, up to a bell or the backslash of its terminator.
+      case "]", "P", "_", "^": while let next = scalars.next(), next != "\u{07}", next != "\\" {}
+      default: break
+      }
     }
     return result
   }
