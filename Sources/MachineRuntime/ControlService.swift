@@ -8,7 +8,7 @@ import Varlink
 extension Supervisor {
   func controlService() -> VarlinkService {
     let service = VarlinkService(
-      vendor: "Henge", product: "henge-supervisor", version: hengeVersion, url: "https://github.com/henge/henge")
+      vendor: "Henge", product: "henge-supervisor", version: hengeVersion, url: "")
     service.add(.machine)
     func method(_ name: String, _ body: @escaping (VarlinkCall, VarlinkResponder) throws -> Void) {
       service.method("io.henge.Machine.\(name)") { call, responder in
