@@ -1,3 +1,4 @@
+import CLinux
 import Linux
 import Systemd
 import Varlink
@@ -26,8 +27,13 @@ extension Supervisor {
     observers.append(Observer(responder: responder, goal: goal))
   }
 
-  func tellProgress(unit: String?) {
+  /// Tells those who watch; of a unit at most fifty times a second, because a machine may say more than a reader takes,
+  /// and a reader that is behind by a megabyte is cut off. A new phase is always told.
+  func tellProgress(unit: String?, isNews: Bool = false) {
     guard !observers.isEmpty else { return }
+    let now = clinux_monotonic_microseconds()
+    guard isNews || now >= lastProgress + 20_000 else { return }
+    lastProgress = now
     let progress: JSON = [
       "progress": [
         "state": .string(phase.name), "unit": JSON(unit), "units": JSON(activeUnits), "status": .string(statusText),
@@ -40,7 +46,7 @@ extension Supervisor {
   func tellObservers() {
     let waiting = observers.filter(\.responder.isOpen)
     observers = waiting.filter { !answer($0) }
-    tellProgress(unit: nil)
+    tellProgress(unit: nil, isNews: true)
   }
 
   private func answer(_ observer: Observer) -> Bool {

@@ -54,6 +54,8 @@ public final class Supervisor {
   /// Whether somebody watches the boot.
   var wantsProgress = false
   var progress: BootProgress?
+  /// When progress was told last, on the monotonic clock in microseconds.
+  var lastProgress: UInt64 = 0
   /// How many units came up, for the progress of a boot.
   var activeUnits = 0
 
