@@ -139,7 +139,9 @@ struct HengeImportTests {
 
   @Test(.timeLimit(.minutes(2)), arguments: [SIGKILL, SIGINT])
   func killedAtAnyPoint(_ signal: Int32) throws {
-    try shell("for n in $(seq 400); do echo $n > a/f$n; done; tar -czf b.tar.gz -C a .", in: folder.path)
+    // The store's folder is there before: a kill may come before the first import has made it.
+    try shell(
+      "mkdir s/images; for n in $(seq 400); do echo $n > a/f$n; done; tar -czf b.tar.gz -C a .", in: folder.path)
     let null = try FileDescriptor.open("/dev/null", .readWrite)
     defer { try? null.close() }
     var stopped = 0
