@@ -219,6 +219,7 @@ extension Supervisor {
     try saveState()
     runSources.append(
       try loop.addChild(pidfd: leader.process.descriptor.raw) { [unowned self] in leaderEnded() })
+    terminals = stage.terminals
     if let controller = stage.console { console = try ConsoleLog(controller, in: folder, on: loop) }
     if let socket = stage.notifySocket {
       let copy = try check(fcntl(socket.raw, F_DUPFD_CLOEXEC, 3), "keep", "the notify socket")

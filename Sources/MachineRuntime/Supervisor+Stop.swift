@@ -111,6 +111,7 @@ extension Supervisor {
     guest = nil
     notify = nil
     console = nil
+    terminals = nil
     leader = nil
   }
 

@@ -37,6 +37,8 @@ public enum StageMessage: Sendable, Equatable {
   case notifySocket
   /// The controlling side of the console comes along.
   case console
+  /// The machine's instance of devpts comes along: where terminals of the machine are made.
+  case terminals
   /// The watched folder comes along.
   case watchedFolder
   /// The leader's pidfd comes along, with its number on the host.
