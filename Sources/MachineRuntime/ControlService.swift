@@ -58,6 +58,7 @@ extension Supervisor {
     }
     method("GetState") { [unowned self] _, responder in responder.finish(["state": stateJSON]) }
     method("ListUnits") { [unowned self] _, responder in listUnits(responder) }
+    addCopyMethods(method)
     return service
   }
 

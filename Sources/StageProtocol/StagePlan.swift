@@ -47,6 +47,8 @@ public enum StageMessage: Sendable, Equatable {
   case executing(UInt64)
   /// A joined process has a connection, which comes along.
   case connection
+  /// A joined process has copied what it was told to.
+  case copied(CopyResult)
   /// It did not work; nothing more follows.
   case failed(StageFailure)
 }
@@ -85,4 +87,6 @@ public enum StageDescriptor {
   public static let plan: Int32 = 4
   /// The machine's user namespace, or when joining the leader's pidfd.
   public static let namespace: Int32 = 5
+  /// Of a joined process that copies: the stream.
+  public static let stream: Int32 = 6
 }
