@@ -12,6 +12,7 @@ public struct CopyRequest: Sendable, Equatable {
 
   /// What is done otherwise than usual.
   public struct Options: OptionSet, Sendable {
+    /// The bits.
     public let rawValue: UInt32
     /// Wraps bits.
     public init(rawValue: UInt32) { self.rawValue = rawValue }
