@@ -112,6 +112,7 @@ extension Supervisor {
     notify = nil
     console = nil
     terminals = nil
+    liveMounts = []
     leader = nil
   }
 
