@@ -114,6 +114,7 @@ extension Supervisor {
     notify = nil
     console = nil
     terminals = nil
+    liveMounts = []
     leader = nil
   }
 
