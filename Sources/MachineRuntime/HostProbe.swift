@@ -71,6 +71,11 @@ extension CgroupFacts {
     }
     let own = line.dropFirst(3)
     facts.own = own == "/" ? mount.target : mount.target + own
+    // Who came into a machine from outside is in a group that is not in sight there.
+    if own.split(separator: "/").contains("..") {
+      facts.isOurs = false
+      return facts
+    }
     let group = try CgroupDirectory(opening: facts.own)
     facts.isOurs = access(facts.own, W_OK) == 0 && access("\(facts.own)/cgroup.procs", W_OK) == 0
     facts.controllers = (try group.read("cgroup.controllers") ?? "").split { $0 == " " || $0 == "\n" }.map(String.init)
