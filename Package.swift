@@ -48,7 +48,7 @@ let package = Package(
     .target(name: "Linux", dependencies: ["CLinux", "CLibcap", system], swiftSettings: strict),
     .target(name: "Rootless", dependencies: ["CLinux", "Linux"], swiftSettings: strict),
     .target(name: "Systemd", dependencies: ["CLinux", "CSystemd"], swiftSettings: strict),
-    .target(name: "Varlink", swiftSettings: strict),
+    .target(name: "Varlink", dependencies: ["Linux"], swiftSettings: strict),
 
     // Text to data.
     .target(name: "MachineSpec", swiftSettings: strict),

@@ -17,7 +17,8 @@ extension Planner {
     case .no: if spec.machine.ephemeral { makeEphemeral(&result) }
     case .state: result.isReadOnly = true
     case .yes: result.source = .memory(usr: lower(of: result.source))
-    case .overlay: result.source = .overlay(layers: lower(of: result.source), upper: .memory, userAttributes: hasUserAttributes)
+    case .overlay:
+      result.source = .overlay(layers: lower(of: result.source), upper: .memory, userAttributes: hasUserAttributes)
     }
     return result
   }

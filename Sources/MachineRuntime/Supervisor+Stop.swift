@@ -111,6 +111,8 @@ extension Supervisor {
     guest = nil
     notify = nil
     console = nil
+    terminals = nil
+    liveMounts = []
     leader = nil
   }
 

@@ -13,7 +13,9 @@ private func lines(_ text: String) -> [UIDRange] { SubordinateIDs.ranges(Account
     #expect(lines(text) == [UIDRange(base: 100_000), UIDRange(base: 300_000, count: 10)])
   }
 
-  @Test(arguments: ["ada", "ada:", "ada:x:1", "ada:1:0", "ada:0:65536", "ada:4294967295:2", "ada:-1:5", "ada:1:2:3", ""])
+  @Test(arguments: [
+    "ada", "ada:", "ada:x:1", "ada:1:0", "ada:0:65536", "ada:4294967295:2", "ada:-1:5", "ada:1:2:3", "",
+  ])
   func badLinesSayNothing(line: String) { #expect(lines(line).isEmpty) }
 
   @Test func aUserWithoutANameIsFoundByNumberOnly() {
