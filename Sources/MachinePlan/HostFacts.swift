@@ -31,8 +31,10 @@ public struct HostFacts: Sendable, Equatable {
 
 /// With what rights machines are set up.
 public enum Privilege: String, Sendable {
-  /// Root of the host, or of a user namespace that stands for it.
+  /// Root of the host.
   case root
+  /// Root of a user namespace: an ordinary user's, or a machine's. It has no say over the host's file systems.
+  case namespaceRoot = "namespace-root"
   /// Nobody in particular.
   case user
 }
@@ -76,6 +78,8 @@ public struct CgroupFacts: Sendable, Equatable {
   public var own = ""
   /// Who makes the groups of machines.
   public var keeper = CgroupKeeper.nobody
+  /// Whether groups may be made in it.
+  public var isOurs = true
   /// Whether the host's mount has `nsdelegate`.
   public var delegatesToNamespaces = false
   /// Controllers that groups below our own may have.

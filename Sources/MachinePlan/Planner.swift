@@ -58,8 +58,14 @@ struct Planner {
         "control groups of version 2 are not mounted on this host",
         advice: "mount -t cgroup2 none /sys/fs/cgroup", isHostsFault: true)
     }
-    if host.privilege != .root {
-      throw PlanError("only root can start machines on this host", advice: "run it as root", isHostsFault: true)
+    if host.privilege == .user {
+      throw PlanError(
+        "it takes root, or an ordinary user's own namespace", advice: "start it by hengectl", isHostsFault: true)
+    }
+    if !host.cgroup.isOurs {
+      throw PlanError(
+        "the control group \(host.cgroup.own) is not ours to make groups in",
+        advice: "systemd-run --user --scope --property=Delegate=yes hengectl start \(machine.name)", isHostsFault: true)
     }
     guard spec.machine.boot else {
       throw PlanError("Boot=no asks for a machine without an init", advice: "set Boot=yes")
