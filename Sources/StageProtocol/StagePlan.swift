@@ -45,6 +45,8 @@ public enum StageMessage: Sendable, Equatable {
   case leader(Int32)
   /// Exec is next, at this time of the monotonic clock in microseconds.
   case executing(UInt64)
+  /// A mount of a running machine was attached or detached: its number, unique as long as the host is up.
+  case mounted(UInt64)
   /// A joined process has a connection, which comes along.
   case connection
   /// A joined process has copied what it was told to.
@@ -89,4 +91,8 @@ public enum StageDescriptor {
   public static let namespace: Int32 = 5
   /// Of a joined process that copies: the stream.
   public static let stream: Int32 = 6
+  /// For a mount that is to be attached: its detached tree.
+  public static let tree: Int32 = 6
+  /// And the user namespace that maps its ids.
+  public static let users: Int32 = 7
 }

@@ -67,7 +67,8 @@ package struct TreePolicy: Sendable {
       strippedCapabilities += 1
       return nil
     case AttributeIDs.capability, AttributeIDs.accessACL, AttributeIDs.defaultACL: break
-    case _ where name.hasPrefix("user."): return attribute
+    // What an overlay notes on its files would steer the next one that they get into.
+    case _ where name.hasPrefix("user.") && !name.hasPrefix("user.overlay."): return attribute
     default:
       skippedAttributes += 1
       return nil
