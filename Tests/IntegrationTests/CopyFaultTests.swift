@@ -17,7 +17,7 @@ struct CopyFaultTests {
       .flatMap { [$0] + children($0) }
   }
 
-  private func until(_ seconds: Double = 10, _ what: String, _ condition: () throws -> Bool) throws {
+  private func until(_ what: String, within seconds: Double = 10, _ condition: () throws -> Bool) throws {
     let end = now() + UInt64(seconds * 1e9)
     while try !condition() {
       if now() > end { throw Complaint("not within \(seconds) s: \(what)") }
@@ -87,7 +87,7 @@ struct CopyFaultTests {
         feeder.signal(SIGKILL)
         _ = try feeder.wait()
         // Whoever was stopped is killed when nobody waits any more.
-        try until(15, "the end of the joined processes") { joined(supervisor).isEmpty }
+        try until("the end of the joined processes", within: 15) { joined(supervisor).isEmpty }
         try until("an empty destination in the machine") { try guest.succeed("ls", "-A", "/root/in") == "" }
         try until("an empty destination on the host") { names(in: "\(sandbox.work)/out").isEmpty }
       }
