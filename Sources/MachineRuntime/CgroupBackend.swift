@@ -18,6 +18,13 @@ protocol CgroupBackend {
   /// Makes the machine's part anew, for the next start of the same machine.
   func renewPayload(of scope: inout CgroupScope, _ plan: CgroupPlan) throws(Failure)
 
+  /// Changes the limits on a machine's group, all or none.
+  ///
+  /// - Parameters:
+  ///   - changes: what is to hold, as files and as properties of a unit, and what held before.
+  ///   - done: told when all of it holds, or that it came to nothing. It may be called before this returns.
+  func apply(_ changes: [Limit.Change], to scope: CgroupScope, _ done: @escaping (Result<Void, Failure>) -> Void)
+
   /// Moves this process into the supervisor's part.
   func enter(_ scope: CgroupScope) throws(Failure)
 }

@@ -72,6 +72,7 @@ extension CgroupFacts {
     facts.own = own == "/" ? mount.target : mount.target + own
     let group = try CgroupDirectory(opening: facts.own)
     facts.controllers = (try group.read("cgroup.controllers") ?? "").split { $0 == " " || $0 == "\n" }.map(String.init)
+    try facts.probeGroups(group)
     facts.delegatedFiles = try delegatedFiles()
     return facts
   }

@@ -115,6 +115,7 @@ extension Supervisor {
     machine.scratch = store.scratchFolder(of: name)
     machine.machineID = machineID(of: machine)
     var host = try HostFacts.probe(for: holder)
+    host.capacity = HostCapacity(for: spec.resources)
     host.hasMachinesJournal = access("/var/log/journal/\(machine.machineID)", F_OK) == 0
     do {
       var plan = try MachinePlan(spec: spec, host: host, machine: machine)
@@ -241,6 +242,7 @@ extension Supervisor {
         tellProgress(unit: unit)
       }
     }
+    watchMemory()
     if let host { try cgroups.enter(host.scope) }
   }
 }

@@ -56,6 +56,7 @@ extension Supervisor {
   func leaderEnded() {
     guard let leader else { return }
     console?.drain()
+    memoryWatch?.look()
     let exit = (try? leader.process.reap(wait: true)) ?? nil
     endRun()
     let stop: Stop? = if case .stopping(let reason) = phase { reason } else { nil }
@@ -105,6 +106,7 @@ extension Supervisor {
   private func endRun() {
     runSources = []
     progress = nil
+    memoryWatch = nil
     network?.stop()
     network = nil
     guest?.close()
