@@ -13,9 +13,9 @@ public struct Limit: Sendable, Equatable {
   /// What is written to be without it.
   public var resets: [CgroupWrite]
   /// The same for a unit.
-  public var property: UnitProperty
+  public var property: LimitProperty
   /// The property without it.
-  public var unsetProperty: UnitProperty
+  public var unsetProperty: LimitProperty
 
   /// The way back to having no such limit.
   public var reset: Limit {
@@ -50,8 +50,8 @@ public struct CgroupWrite: Sendable, Equatable {
   }
 }
 
-/// A property of a systemd unit, as `SetUnitProperties` and `StartTransientUnit` take it.
-public struct UnitProperty: Sendable, Equatable {
+/// A limit as a property of a systemd unit, as `SetUnitProperties` and `StartTransientUnit` take it.
+public struct LimitProperty: Sendable, Equatable {
   /// A value with its type on the bus.
   public enum Value: Sendable, Equatable {
     /// `t`; the greatest number is "none".

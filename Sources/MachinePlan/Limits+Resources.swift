@@ -114,7 +114,7 @@ extension CPUWeight {
     func writes(_ weight: UInt16) -> [CgroupWrite] {
       [CgroupWrite(file: "cpu.idle", value: "0"), CgroupWrite(file: "cpu.weight", value: "\(weight)")]
     }
-    let value: UnitProperty.Value
+    let value: LimitProperty.Value
     let files: [CgroupWrite]
     switch self {
     case .idle: (value, files) = (.number(0), [CgroupWrite(file: "cpu.idle", value: "1")])
@@ -122,8 +122,8 @@ extension CPUWeight {
     }
     return Limit(
       key: "CPUWeight", controller: "cpu", writes: files, resets: writes(100),
-      property: UnitProperty(name: "CPUWeight", value: value),
-      unsetProperty: UnitProperty(name: "CPUWeight", value: .number(.max)))
+      property: LimitProperty(name: "CPUWeight", value: value),
+      unsetProperty: LimitProperty(name: "CPUWeight", value: .number(.max)))
   }
 }
 
@@ -139,8 +139,8 @@ extension IOWeight {
     }
     return Limit(
       key: "IOWeight", controller: "io", writes: write(weight), resets: write(100),
-      property: UnitProperty(name: "IOWeight", value: .number(UInt64(weight))),
-      unsetProperty: UnitProperty(name: "IOWeight", value: .number(.max)))
+      property: LimitProperty(name: "IOWeight", value: .number(UInt64(weight))),
+      unsetProperty: LimitProperty(name: "IOWeight", value: .number(.max)))
   }
 }
 
@@ -156,14 +156,14 @@ extension CPUSet {
 extension Limit {
   /// A limit that is one value in one file.
   fileprivate init(
-    key: String, _ controller: String, _ file: String, _ value: String, unset: String, _ number: UnitProperty.Value,
-    property: String? = nil, unsetProperty: UnitProperty.Value, isShown: Bool = true
+    key: String, _ controller: String, _ file: String, _ value: String, unset: String, _ number: LimitProperty.Value,
+    property: String? = nil, unsetProperty: LimitProperty.Value, isShown: Bool = true
   ) {
     self.init(
       key: key, controller: controller, writes: [CgroupWrite(file: file, value: value, isShown: isShown)],
       resets: [CgroupWrite(file: file, value: unset, isShown: isShown)],
-      property: UnitProperty(name: property ?? key, value: number),
-      unsetProperty: UnitProperty(name: property ?? key, value: unsetProperty))
+      property: LimitProperty(name: property ?? key, value: number),
+      unsetProperty: LimitProperty(name: property ?? key, value: unsetProperty))
   }
 }
 

@@ -2,7 +2,7 @@ import MachineSpec
 
 extension ResourcesSection {
   /// The keys that are set and the controller of control groups that each needs.
-  var controllersNeeded: [(key: String, controller: String)] {
+  public var controllersNeeded: [(key: String, controller: String)] {
     var needed: [(String, String)] = []
     func need(_ isSet: Bool, _ key: String, _ controller: String) {
       if isSet { needed.append((key, controller)) }
@@ -12,7 +12,7 @@ extension ResourcesSection {
     need(memoryLow != nil, "MemoryLow", "memory")
     need(memoryMin != nil, "MemoryMin", "memory")
     need(memorySwapMax != nil, "MemorySwapMax", "memory")
-    need(oomPolicy == .kill, "OOMPolicy", "memory")
+    need(oomPolicy == .kill || oomPolicy == .stop, "OOMPolicy", "memory")
     need(cpuQuota != nil, "CPUQuota", "cpu")
     need(cpuWeight != nil, "CPUWeight", "cpu")
     need(allowedCPUs != CPUSet(), "AllowedCPUs", "cpuset")

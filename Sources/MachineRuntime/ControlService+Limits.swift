@@ -16,10 +16,13 @@ extension Supervisor {
     }
     let wanted = try limits(after: arguments)
     let (old, changes) = (step.limits, Limit.changes(from: step.limits, to: wanted.limits))
-    if let needed = changes.first(where: { !step.controllers.contains($0.limit.controller) })?.limit {
+    let policy = wanted.spec.resources.oomPolicy
+    if policy == .kill || policy == .stop, memoryWatch == nil,
+      !changes.contains(where: { $0.limit.controller == "memory" })
+    {
       throw Failure(
-        "set \(needed.key)= of", name.description, "its control group has no \(needed.controller) controller",
-        advice: "'hengectl doctor' shows what this host has; a machine gets what there is when it starts", kind: .refused)
+        "set OOMPolicy= of", name.description, "its control group has no memory controller, so nothing is seen",
+        kind: .refused)
     }
     isChangingLimits = true
     cgroups.apply(changes, to: host.scope) { [unowned self] result in
@@ -39,6 +42,8 @@ extension Supervisor {
         }
         spec = wanted.spec
         plan?.setLimits(wanted.limits)
+        // The first limit on memory may have brought the controller.
+        if memoryWatch == nil { watchMemory() }
         if !changes.isEmpty { tell(event: "limits", ["limits": JSON(changes.map { "\($0.limit)" })]) }
         responder.finish(["warnings": JSON(warnings)])
       } catch {

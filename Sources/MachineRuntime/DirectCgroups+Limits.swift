@@ -12,11 +12,14 @@ extension DirectCgroups {
         try group.write("cgroup.subtree_control", "+\(controller)")
       } catch {
         guard let limit = limits.first(where: { $0.controller == controller }) else { continue }
-        let isBusy = error.errno == .resourceBusy
+        let reason: String
+        switch error.errno {
+        case .resourceBusy?: reason = "processes are in that group, move them into one below it"
+        case .noSuchFileOrDirectory?: reason = "that group has it not itself"
+        default: reason = error.reason
+        }
         throw Failure(
-          "enable the \(controller) controller in", group.path,
-          "\(limit.key)= needs it: \(isBusy ? "processes are in that group" : error.reason)",
-          advice: isBusy ? "move them into a group below it, and start from there" : nil, kind: .refused)
+          "enable the \(controller) controller in", group.path, "\(limit.key)= needs it, and \(reason)", kind: .refused)
       }
     }
   }
@@ -25,6 +28,14 @@ extension DirectCgroups {
     _ changes: [Limit.Change], to scope: CgroupScope, _ done: @escaping (Result<Void, Failure>) -> Void
   ) {
     do throws(Failure) {
+      // The start enabled what could be had; what it did not need to have may be missing.
+      let limits = changes.map(\.limit)
+      let controllers = Set(limits.map(\.controller)).sorted()
+      let path = scope.group.path
+      if let slash = path.lastIndex(of: "/") {
+        try Self.enable(controllers, in: CgroupDirectory(opening: String(path[..<slash])), for: limits)
+      }
+      try Self.enable(controllers, in: scope.group, for: limits)
       try scope.group.apply(changes)
       scope.show(changes.map(\.limit))
       done(.success(()))

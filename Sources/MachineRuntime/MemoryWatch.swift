@@ -36,7 +36,7 @@ final class MemoryWatch {
       try? source?.setEnabled(true)
     }
     try rest?.setEnabled(false)
-    source = try loop.addIO(events.raw, IOEvents(rawValue: UInt32(EPOLLPRI))) { [unowned self] _ in
+    source = try loop.addIO(events.raw, .priority) { [unowned self] _ in
       look()
       try? source?.setEnabled(false)
       try? rest?.rearm(after: 100_000)

@@ -21,7 +21,7 @@ private func writes(_ limits: [Limit]) -> [String] { limits.flatMap(\.writes).ma
 
 @Suite struct LimitsTests {
   @Test(arguments: [
-    ("MemoryMax=1G", ["memory.max=1073741824"], UnitProperty.Value.number(1 << 30)),
+    ("MemoryMax=1G", ["memory.max=1073741824"], LimitProperty.Value.number(1 << 30)),
     ("MemoryMax=infinity", ["memory.max=max"], .number(.max)),
     ("MemoryHigh=12.5%", ["memory.high=1073741824"], .number(1 << 30)),
     ("MemoryLow=0", ["memory.low=0"], .number(0)), ("MemoryMin=1M", ["memory.min=1048576"], .number(1 << 20)),
@@ -39,7 +39,7 @@ private func writes(_ limits: [Limit]) -> [String] { limits.flatMap(\.writes).ma
     ("IOWriteIOPSMax=/dev/vdb infinity", ["io.max=254:16 wiops=max"], .device(path: "/dev/vdb", limit: .max)),
     ("TasksMax=512", ["pids.max=512"], .number(512)), ("TasksMax=10%", ["pids.max=4000"], .number(4000)),
   ])
-  func eachInBothForms(text: String, files: [String], property: UnitProperty.Value) throws {
+  func eachInBothForms(text: String, files: [String], property: LimitProperty.Value) throws {
     let found = try limits(text)
     #expect(writes(found) == files)
     #expect(found.map(\.property.value) == [property])
