@@ -8,6 +8,8 @@ public struct HostCapacity: Sendable, Equatable {
   public var tasks: UInt64 = 0
   /// The whole disks behind paths of the spec, as `MAJOR:MINOR`.
   public var disks: [String: String] = [:]
+  /// Whether the kernel tells how long tasks wait.
+  public var hasPressure = false
 
   /// A host of which nothing is known.
   public init() {}
@@ -43,10 +45,15 @@ extension ResourcesSection {
     }
     memory("MemoryMin", "memory.min", memoryMin, unset: 0)
     memory("MemoryLow", "memory.low", memoryLow, unset: 0)
-    memory("MemoryHigh", "memory.high", memoryHigh, unset: none)
+    if !autoScale.isEmpty, !host.hasPressure {
+      throw PlanError(
+        "AutoScale= needs to know what tasks wait for, and this kernel does not tell: there is no /proc/pressure",
+        advice: "boot it with psi=1, or take AutoScale= out", isHostsFault: true)
+    }
+    memory("MemoryHigh", "memory.high", scaledMemory(on: host), unset: none)
     memory("MemoryMax", "memory.max", memoryMax, unset: none)
     memory("MemorySwapMax", "memory.swap.max", memorySwapMax, unset: none)
-    if let cpuQuota { limits.append(cpuQuota.limit) }
+    if let quota = scaledQuota { limits.append(quota.limit) }
     if let cpuWeight { limits.append(cpuWeight.limit) }
     if allowedCPUs != CPUSet() {
       limits.append(
@@ -74,6 +81,22 @@ extension ResourcesSection {
           key: "TasksMax", "pids", "pids.max", text(count), unset: "max", .number(count), unsetProperty: .number(none)))
     }
     return limits
+  }
+
+  /// A limit that moves by itself begins where the spec says, or else at its minimum.
+  private func scaledMemory(on host: HostCapacity) -> MemoryLimit? {
+    guard let policy = autoScale(of: .memoryHigh) else { return memoryHigh }
+    switch memoryHigh {
+    case .bytes(let bytes): return .bytes(policy.allowed(bytes))
+    case .percent(let share): return .bytes(policy.allowed(host.bytes(share)))
+    case .infinity: return .bytes(policy.maximum)
+    case nil: return .bytes(policy.minimum)
+    }
+  }
+
+  private var scaledQuota: Percentage? {
+    guard let policy = autoScale(of: .cpuQuota) else { return cpuQuota }
+    return Percentage(hundredths: UInt32(clamping: policy.allowed(UInt64(cpuQuota?.hundredths ?? 0))))
   }
 
   /// Two paths may lead to one disk; the later counts, as in the file.

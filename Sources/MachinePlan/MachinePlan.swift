@@ -18,6 +18,21 @@ public struct MachinePlan: Sendable, Equatable {
   }
 }
 
+extension MachinePlan {
+  /// The control group that is made.
+  public var group: CgroupPlan? {
+    get {
+      for case .cgroup(let plan) in hostSteps { return plan }
+      return nil
+    }
+    set {
+      guard let newValue, let index = hostSteps.firstIndex(where: { if case .cgroup = $0 { true } else { false } })
+      else { return }
+      hostSteps[index] = .cgroup(newValue)
+    }
+  }
+}
+
 /// One step of the supervisor's, on the host.
 public enum HostStep: Sendable, Equatable {
   /// Gives the files of a tree to another range of ids.

@@ -22,6 +22,8 @@ extension ResourcesSection {
     need(!ioReadIOPSMax.isEmpty, "IOReadIOPSMax", "io")
     need(!ioWriteIOPSMax.isEmpty, "IOWriteIOPSMax", "io")
     need(tasksMax != nil, "TasksMax", "pids")
+    need(autoScale(of: .memoryHigh) != nil, "AutoScale", "memory")
+    need(autoScale(of: .cpuQuota) != nil, "AutoScale", "cpu")
     return needed
   }
 }

@@ -10,7 +10,7 @@ extension Supervisor {
   func setLimits(_ call: VarlinkCall, _ responder: VarlinkResponder) throws {
     let arguments = call.parameters["limits"]?.arrayValue?.compactMap(\.stringValue) ?? []
     let isKept = call.parameters["persist"]?.boolValue ?? false
-    guard let host, let step = plan?.cgroupStep else { throw Failure("limit", name.description, "it is \(phase.name)") }
+    guard let host, let step = plan?.group else { throw Failure("limit", name.description, "it is \(phase.name)") }
     guard !isChangingLimits else {
       throw Failure("limit", name.description, "its limits are being changed just now", advice: "try again")
     }
@@ -41,9 +41,10 @@ extension Supervisor {
           }
         }
         spec = wanted.spec
-        plan?.setLimits(wanted.limits)
+        plan?.group?.limits = wanted.limits
         // The first limit on memory may have brought the controller.
         if memoryWatch == nil { watchMemory() }
+        startAutoScale()
         if !changes.isEmpty { tell(event: "limits", ["limits": JSON(changes.map { "\($0.limit)" })]) }
         responder.finish(["warnings": JSON(warnings)])
       } catch {
@@ -71,24 +72,6 @@ extension Supervisor {
     } catch let error as PlanError {
       throw Failure(
         "limit", name.description, error.reason, advice: error.advice, kind: error.isHostsFault ? .refused : .usage)
-    }
-  }
-}
-
-extension MachinePlan {
-  /// The control group that the plan makes.
-  var cgroupStep: CgroupPlan? {
-    for case .cgroup(let plan) in hostSteps { return plan }
-    return nil
-  }
-
-  /// Notes limits that hold from now on, for the machine's next start by this supervisor.
-  mutating func setLimits(_ limits: [Limit]) {
-    for (index, step) in hostSteps.enumerated() {
-      if case .cgroup(var group) = step {
-        group.limits = limits
-        hostSteps[index] = .cgroup(group)
-      }
     }
   }
 }

@@ -39,6 +39,7 @@ extension HostCapacity {
     memory = Self.totalMemory()
     let files = ["/proc/sys/kernel/pid_max", "/proc/sys/kernel/threads-max"]
     tasks = files.compactMap { UInt64(Self.text($0).prefix { $0 != "\n" }) }.min() ?? 0
+    hasPressure = access("/proc/pressure/memory", R_OK) == 0
     let lists = [
       resources.ioReadBandwidthMax, resources.ioWriteBandwidthMax, resources.ioReadIOPSMax, resources.ioWriteIOPSMax,
     ]

@@ -243,6 +243,7 @@ extension Supervisor {
       }
     }
     watchMemory()
+    startAutoScale()
     if let host { try cgroups.enter(host.scope) }
   }
 }

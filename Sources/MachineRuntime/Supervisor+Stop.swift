@@ -107,6 +107,7 @@ extension Supervisor {
     runSources = []
     progress = nil
     memoryWatch = nil
+    autoScalers = []
     network?.stop()
     network = nil
     guest?.close()

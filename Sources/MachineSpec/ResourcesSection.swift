@@ -143,6 +143,8 @@ public struct ResourcesSection: Equatable, Sendable {
   public var oomPolicy: OOMPolicy?
   /// `DeviceAllow=`: further device nodes. Repeated keys add, a later rule for a node replaces.
   public var deviceAllow: [DeviceRule] = []
+  /// `AutoScale=`: limits that move by themselves; empty is off. Repeated keys add, a later policy for a limit replaces.
+  public var autoScale: [AutoScale] = []
 
   /// The defaults.
   public init() {}
@@ -170,5 +172,6 @@ public struct ResourcesSection: Equatable, Sendable {
     .list("IOReadIOPSMax", \.resources.ioReadIOPSMax) { $0.device == $1.device },
     .list("IOWriteIOPSMax", \.resources.ioWriteIOPSMax) { $0.device == $1.device },
     .list("DeviceAllow", \.resources.deviceAllow) { $0.node == $1.node },
+    .list("AutoScale", \.resources.autoScale) { $0.subject == $1.subject },
   ]
 }
