@@ -190,5 +190,19 @@ extension Limit {
   }
 }
 
+extension Limit {
+  /// One of each key that has one value, whatever value: for taking them all away.
+  public static let all: [Limit] = {
+    var some = ResourcesSection()
+    (some.memoryMin, some.memoryLow, some.memoryHigh) = (.infinity, .infinity, .infinity)
+    (some.memoryMax, some.memorySwapMax) = (.infinity, .infinity)
+    (some.cpuQuota, some.cpuWeight) = (Percentage(hundredths: 100), .idle)
+    some.tasksMax = .infinity
+    some.allowedCPUs = (try? CPUSet("0")) ?? CPUSet()
+    some.ioWeight = try? IOWeight("100")
+    return (try? some.limits(on: HostCapacity())) ?? []
+  }()
+}
+
 /// The kernel's word for a number, or for none.
 private func text(_ number: UInt64) -> String { number == .max ? "max" : String(number) }

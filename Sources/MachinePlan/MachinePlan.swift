@@ -54,6 +54,12 @@ public struct CgroupPlan: Sendable, Equatable {
   public var parent: String
   /// Its name there.
   public var name: String
+  /// Who makes it.
+  public var keeper: CgroupKeeper
+  /// Where control groups are mounted.
+  public var mount: String
+  /// What it is for, in words.
+  public var title: String
   /// The host's id that the machine's part is delegated to.
   public var delegate: UInt32
   /// Files of the machine's part that belong to the delegate besides the folder.

@@ -9,6 +9,11 @@ extension CgroupFacts {
     let found = try Self.group(group)
     enabled = found.enabled
     canEnable = found.canEnable
+    // A systemd that makes the group gives it what it has itself.
+    guard keeper == .nobody else {
+      canEnable = true
+      return
+    }
     // Above our own only where it is below the mount, where nobody else keeps the tree, and where we may write.
     guard let slash = own.lastIndex(of: "/"), own.utf8.count > mount.utf8.count, access("/run/systemd/system", F_OK) < 0
     else { return }

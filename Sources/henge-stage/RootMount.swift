@@ -38,7 +38,7 @@ extension Setup {
   /// Layers get their ids before they are merged: overlayfs itself cannot be idmapped.
   private func overlay(_ layers: [RootLayer], upper: OverlayUpper) throws(Failure) -> MountTree {
     var parts: [(key: String, value: Descriptor)] = []
-    for layer in layers { parts.append(("lowerdir+", try self.layer(layer).descriptor)) }
+    for layer in layers { parts.append(("lowerdir+", try seated(try self.layer(layer)).descriptor)) }
     switch upper {
     case .directory(let upper, let work):
       parts.append(("upperdir", try Descriptor.open(upper, [.path, .directory, .noFollow])))
@@ -49,6 +49,13 @@ extension Setup {
       parts.append(("workdir", try memory.open("work", [.path, .directory], lookup: .beneath)))
     }
     return try MountTree(filesystem: "overlay", options: [("source", "henge")], descriptors: parts)
+  }
+
+  /// Before 6.15 the kernel copies mounts, which is what overlayfs does with its layers, only from a place in the tree.
+  /// So there it gets one, below the root; it goes when the machine lets go of the host's root.
+  private func seated(_ tree: MountTree) throws(Failure) -> MountTree {
+    if !MountTree.overlayTakesDescriptors { try tree.attach(on: try place()) }
+    return tree
   }
 
   /// Overlayfs takes an upper only from a mount with a place in the tree, so this one gets one, below the root.
@@ -70,7 +77,7 @@ extension Setup {
       options: [("mode", "0755"), ("size", "50%"), ("uid", "\(rootID)"), ("gid", "\(rootID)")])
     try check(mkdirat(memory.descriptor.raw, "usr", 0o755), "make the folder", "/usr")
     try check(fchownat(memory.descriptor.raw, "usr", rootID, rootID, 0), "give away", "/usr")
-    let usr = try MountTree(copying: "usr", from: whole.descriptor)
+    let usr = try MountTree(copying: "usr", from: try seated(whole).descriptor)
     try usr.change(set: [.readOnly, .noDevices])
     for name in ["bin", "sbin", "lib", "lib32", "lib64", "libx32"] {
       guard try whole.descriptor.status(of: name)?.kind == .symbolicLink else { continue }

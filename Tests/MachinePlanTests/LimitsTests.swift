@@ -64,6 +64,10 @@ private func writes(_ limits: [Limit]) -> [String] { limits.flatMap(\.writes).ma
     }
   }
 
+  @Test func thereIsOneOfEach() {
+    #expect(Limit.all.map(\.key).count == 10 && Set(Limit.all.map(\.key)).count == 10)
+  }
+
   @Test func onlyWhatChangesIsWritten() throws {
     let old = try limits("MemoryMax=1G\nTasksMax=100\nCPUQuota=50%")
     let new = try limits("MemoryMax=2G\nTasksMax=100\nIOWeight=10")
