@@ -112,6 +112,7 @@ extension CgroupFacts {
     }
     let group = try CgroupDirectory(opening: relation)
     facts.controllers = (try group.read("cgroup.controllers") ?? "").split { $0 == " " || $0 == "\n" }.map(String.init)
+    try facts.probeGroups(group)
     facts.delegatedFiles = try delegatedFiles()
     return facts
   }

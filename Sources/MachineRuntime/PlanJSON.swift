@@ -8,7 +8,7 @@ extension Supervisor {
   public func planJSON(overrides: [String]) throws -> JSON {
     let (plan, warnings) = try makePlan(overrides: overrides)
     return [
-      "warnings": JSON(warnings), "host": JSON(plan.hostSteps.map(\.description)),
+      "warnings": JSON(warnings), "host": JSON(plan.hostSteps.flatMap(\.lines)),
       "stage": JSON(plan.stage.operations.map(\.description)),
       "init": JSON(plan.stage.candidates), "arguments": JSON(plan.stage.arguments),
       "environment": JSON(plan.stage.environment),

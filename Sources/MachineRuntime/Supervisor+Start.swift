@@ -136,6 +136,7 @@ extension Supervisor {
     machine.scratch = store.scratchFolder(of: name)
     machine.machineID = machineID(of: machine)
     var host = try HostFacts.probe(for: holder)
+    host.capacity = HostCapacity(for: spec.resources)
     hostManager = host.manager
     host.hasMachinesJournal = host.keepsJournal && access("/var/log/journal/\(machine.machineID)", F_OK) == 0
     do {
@@ -267,6 +268,8 @@ extension Supervisor {
         tellProgress(unit: unit)
       }
     }
+    watchMemory()
+    startAutoScale()
     if let host { try cgroups.enter(host.scope) }
     register(leader.id)
   }

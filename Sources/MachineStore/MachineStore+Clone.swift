@@ -47,6 +47,12 @@ extension MachineStore {
         record.shift = .done
       }
       record.ownsSpec = try copySpec(of: source, to: name)
+      do throws(Failure) {
+        try copyLimits(of: source, to: name)
+      } catch {
+        if record.ownsSpec { removeSpec(of: name) }
+        throw error
+      }
       return record
     }
   }

@@ -99,6 +99,14 @@ private let cases: [KeyCase] =
     KeyCase(
       "Resources", "DeviceAllow", good: ["/dev/fuse": "/dev/fuse rwm", "char-pts wr": "char-pts rw"],
       same: ["block-* r", "\"/dev/a b\" m"], bad: ["/etc/x", "/dev", "/dev/fuse x", "/dev/fuse rr", "char-", "a b c"]),
+    KeyCase(
+      "Resources", "AutoScale",
+      good: ["MemoryHigh 1024M 4G 0.5G": "MemoryHigh 1G 4G 512M", "CPUQuota 50% 200% 150%": "CPUQuota 50% 200% 150%"],
+      same: ["CPUQuota 12.5% 100% 10%"],
+      bad: [
+        "MemoryHigh 1G 4G", "MemoryMax 1G 2G 1M", "MemoryHigh 2G 1G 1M", "MemoryHigh 1G 2G 0", "CPUQuota 50 200 25",
+        "CPUQuota 50% 200% 151%", "MemoryHigh 10% 20% 5%", "CPUQuota 50% 50% 1%", "MemoryHigh 1G 2G 1M 5",
+      ]),
     KeyCase("Network", "Mode", same: ["user", "none", "sockets", "veth", "host-insecure"], bad: ["host", "bridge"]),
     KeyCase("Network", "Forwarder", same: ["slirp4netns", "pasta"], bad: ["passt", "none"]),
     KeyCase("Network", "HandOff", good: ["true": "yes"], bad: ["2"]),
