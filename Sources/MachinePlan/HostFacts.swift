@@ -8,6 +8,8 @@ public struct HostFacts: Sendable, Equatable {
   public var osRelease: [UInt8] = []
   /// Where control groups come from.
   public var cgroup = CgroupFacts()
+  /// What of the host matters to a machine's network.
+  public var network = NetworkFacts()
   /// What this process may do.
   public var privilege = Privilege.root
   /// The numbers of capabilities that this kernel knows are those below.

@@ -32,9 +32,5 @@ extension Planner {
     if spec.resources != ResourcesSection() {
       warnings.append("[Resources] is checked but not enforced by this version")
     }
-    if let mode = spec.network.mode, mode != .none {
-      warnings.append(
-        "[Network] Mode=\(mode) is checked but not realised by this version: the machine has a loopback only")
-    }
   }
 }

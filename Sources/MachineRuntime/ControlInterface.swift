@@ -28,6 +28,7 @@ extension InterfaceDescription {
         status: string,
         bus: ?string,
         network: ?string,
+        networkState: ?object,
         failedUnits: []FailedUnit,
         moments: []Moment
       )

@@ -107,7 +107,7 @@ extension Supervisor {
       "started": JSON(state?.started ?? 0), "cgroup": JSON(state?.cgroup),
       "uidBase": JSON(record?.range.base ?? 0), "uidCount": JSON(record?.range.count ?? 0),
       "status": .string(statusText), "bus": JSON(guest?.kind),
-      "network": JSON(network?.description),
+      "network": JSON(network?.description), "networkState": network?.state ?? .null,
       "failedUnits": .array(
         failed.map {
           ["name": .string($0.name), "description": .string($0.description), "lines": JSON($0.lines)]

@@ -22,6 +22,7 @@ extension HostFacts {
     facts.hasLocaltime = access("/etc/localtime", F_OK) == 0
     facts.canMapIDs = facts.privilege == .root && (folder.map { Linux.canMapIDs(of: $0) } ?? true)
     facts.cgroup = try CgroupFacts.probe()
+    facts.network = NetworkFacts.probe()
     return facts
   }
 

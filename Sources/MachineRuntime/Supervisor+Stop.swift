@@ -106,7 +106,6 @@ extension Supervisor {
     runSources = []
     progress = nil
     network?.stop()
-    network = nil
     guest?.close()
     guest = nil
     notify = nil
@@ -123,6 +122,7 @@ extension Supervisor {
     deadline = nil
     stage = nil
     endRun()
+    network = nil
     undo.run()
     if let record, record.isEphemeral, let lock { try? store.discard(name, lock: lock) }
     lock = nil

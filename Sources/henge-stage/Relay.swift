@@ -1,0 +1,5 @@
+import Linux
+import StageProtocol
+
+func run(_ request: RelayRequest, userNamespace: UserNamespace, channel: Channel) throws(Failure) {
+}
