@@ -158,7 +158,7 @@ extension MachineManager {
     _ = try call(name, "Kill", ["whom": .string(whom), "signal": JSON(signal)], to: "signal")
   }
 
-  private func call(
+  func call(
     _ name: MachineName, _ method: String, _ parameters: JSON, to purpose: String
   ) throws(Failure) -> JSON {
     let client = try connectRunning(name, for: method, to: purpose)

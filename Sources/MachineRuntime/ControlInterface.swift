@@ -59,6 +59,15 @@ extension InterfaceDescription {
       # What there is to know
       method GetState() -> (state: State)
 
+      # The ports of the host that lead into the machine
+      method ListPorts() -> (ports: []string)
+
+      # Publishes a port of the host, written as in the spec, until the machine stops
+      method AddPort(port: string) -> (ports: []string)
+
+      # Takes a published port back
+      method RemovePort(port: string) -> (ports: []string)
+
       # The units of the machine, as its systemd lists them
       method ListUnits() -> (units: []Unit)
 

@@ -15,6 +15,7 @@ final class CarrierProcess {
   private var lastWords: [UInt8] = []
   private var failure: Failure?
   private var onEnd: ((String) -> Void)?
+  private var commands: [(bytes: [UInt8], descriptor: Descriptor?)] = []
 
   /// - Parameters:
   ///   - network: the machine's network namespace.
@@ -42,7 +43,10 @@ final class CarrierProcess {
     do {
       try check(fcntl(channel.raw, F_SETFL, O_RDWR | O_NONBLOCK), "make a channel")
       sources = [
-        try context.loop.addIO(channel.raw, .readable) { [unowned self] _ in takeMessage() },
+        try context.loop.addIO(channel.raw, .readable) { [unowned self] events in
+          if events.contains(.writable) { sendCommands() }
+          if !events.subtracting(.writable).isEmpty { takeMessage() }
+        },
         try context.loop.addIO(errors.raw, .readable) { [unowned self] _ in takeWords() },
         try context.loop.addChild(pidfd: process.descriptor.raw) { [unowned self] in ended() },
       ]
@@ -60,6 +64,26 @@ final class CarrierProcess {
     onEnd = nil
     // It has nothing to write and nobody to wait for: from the signal to its end is a matter of a millisecond.
     if let isThere = try? process.signal(SIGKILL), isThere { _ = try? process.reap(wait: true) }
+  }
+
+  /// Tells it something, as soon as its queue has room.
+  func send(_ bytes: [UInt8], passing descriptor: Descriptor? = nil) {
+    commands.append((bytes, descriptor))
+    sendCommands()
+  }
+
+  private func sendCommands() {
+    while let command = commands.first {
+      do {
+        try channel.send(command.bytes, passing: command.descriptor)
+      } catch {
+        // What else goes wrong shows as its end.
+        if error.errno != .wouldBlock { commands = [] }
+        break
+      }
+      commands.removeFirst()
+    }
+    try? sources.first?.setEvents(commands.isEmpty ? .readable : [.readable, .writable])
   }
 
   private func takeMessage() {

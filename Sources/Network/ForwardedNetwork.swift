@@ -16,12 +16,17 @@ final class ForwardedNetwork: NetworkBackend {
   private var keeper: Keeper?
   /// Its end closes with this process, whatever becomes of it; a forwarder that watches the other one ends then.
   private var lifeline: Descriptor?
+  private let publisher: PortPublisher
+  private let doors: HostDoors
 
-  init(_ plan: NetworkPlan, _ forwarder: PlannedForwarder, _ tap: TapDevice, in context: NetworkContext) throws(Failure) {
+  init(_ plan: NetworkPlan, _ forwarder: PlannedForwarder, _ tap: TapDevice, in context: NetworkContext) throws(Failure)
+  {
     self.plan = plan
     self.forwarder = forwarder
     self.tap = tap
     self.context = context
+    publisher = try PortPublisher(plan.ports, to: tap.addresses.map(\.bytes), in: context)
+    doors = try HostDoors(plan.hostPorts, in: context)
   }
 
   func start(for run: NetworkRun) throws(Failure) {
@@ -41,25 +46,31 @@ final class ForwardedNetwork: NetworkBackend {
     }
     self.keeper = keeper
     keeper.start()
+    publisher.start(for: run, network: network)
+    doors.start(for: run, network: network)
   }
 
   func stop() {
+    doors.stop()
+    publisher.stop()
     keeper?.stop()
     keeper = nil
     lifeline = nil
     leader = nil
   }
 
-  var ports: [PublishedPort] { [] }
+  var ports: [PublishedPort] { publisher.ports }
 
-  func publish(_ port: PublishedPort) throws(Failure) {}
+  func publish(_ port: PublishedPort) throws(Failure) { try publisher.publish(port) }
 
-  func withdraw(_ port: PublishedPort) throws(Failure) {}
+  func withdraw(_ port: PublishedPort) throws(Failure) { try publisher.withdraw(port) }
 
   var description: String {
     let why = forwarder.reason.isEmpty ? "" : ": \(forwarder.reason)"
     let addresses = tap.addresses.compactMap { IPAddress($0.bytes)?.description }
-    return (["user (\(forwarder.kind)\(why))"] + addresses).joined(separator: ", ")
+    let shown = ports.prefix(16).map(\.description) + (ports.count > 16 ? ["…"] : [])
+    let published = shown.isEmpty ? [] : ["ports \(shown.joined(separator: " "))"]
+    return (["user (\(forwarder.kind)\(why))"] + addresses + published).joined(separator: ", ")
   }
 
   var state: JSON {
@@ -70,6 +81,7 @@ final class ForwardedNetwork: NetworkBackend {
       "restarts": JSON(keeper?.restarts ?? 0), "lastEnd": JSON(keeper?.lastEnd), "interface": .string(tap.name),
       "addresses": .array(
         tap.addresses.compactMap { address in IPAddress(address.bytes).map { .string("\($0)/\(address.prefix)") } }),
+      "ports": JSON(ports.map(\.description)), "relay": publisher.state, "hostRelay": doors.state,
       "bytesReceived": JSON(counters?.received ?? 0), "bytesSent": JSON(counters?.sent ?? 0),
     ]
   }

@@ -74,15 +74,49 @@ public struct RelayRequest: Sendable, Equatable {
   public var supervisor: Int32
   /// A folder of the host's to leave the host's files from.
   public var workplace: String
-  /// Whether it makes its connections in the machine's network namespace, or else in the one that it is started in.
-  public var inside: Bool
+  /// Empty for one that makes its connections in the machine's network namespace, and is told where it gets them from.
+  /// Otherwise it makes them where it is started, and this is what it listens on in the machine's.
+  public var doors: [RelayDoor]
 
   /// A relay to be.
-  public init(supervisor: Int32, workplace: String, inside: Bool) {
+  public init(supervisor: Int32, workplace: String, doors: [RelayDoor] = []) {
     self.supervisor = supervisor
     self.workplace = workplace
-    self.inside = inside
+    self.doors = doors
   }
+}
+
+/// A place in the machine's network namespace that leads to the host's loopback.
+public struct RelayDoor: Sendable, Equatable {
+  /// Whether it is UDP, or else TCP.
+  public var datagrams: Bool
+  /// The address to listen on, 4 bytes; the loopback interface gets it.
+  public var address: [UInt8]
+  /// The port, on both sides.
+  public var port: UInt16
+
+  /// A way to the host's loopback.
+  public init(datagrams: Bool, address: [UInt8], port: UInt16) {
+    self.datagrams = datagrams
+    self.address = address
+    self.port = port
+  }
+}
+
+/// What a relay counts, in the order of its counters: each is a number of eight bytes.
+public enum RelayCounter: Int, Sendable, CaseIterable {
+  /// Connections that were taken.
+  case connections
+  /// Connections that there are.
+  case open
+  /// Bytes carried to where the relay connects.
+  case bytesIn
+  /// Bytes carried back.
+  case bytesOut
+  /// Connections that found nobody at the other end.
+  case refused
+  /// Datagrams carried, in both directions.
+  case datagrams
 }
 
 /// What a relay is told while it runs; a listening or bound socket comes along with `publish`.

@@ -10,7 +10,9 @@ extension CarrierRequest {
       writer.text(request.tap.name)
       writer.data(request.tap.hardware)
       writer.integer(request.tap.mtu)
-      writer.list(request.tap.addresses) { $0.data($1.bytes); $0.byte($1.prefix) }
+      writer.list(request.tap.addresses) {
+        $0.data($1.bytes); $0.byte($1.prefix)
+      }
       writer.list(request.tap.gateways) { $0.data($1) }
       writer.text(request.program)
       writer.list(request.arguments) { $0.text($1) }
@@ -18,7 +20,9 @@ extension CarrierRequest {
       writer.byte(2)
       writer.integer(request.supervisor)
       writer.text(request.workplace)
-      writer.bool(request.inside)
+      writer.list(request.doors) {
+        $0.bool($1.datagrams); $0.data($1.address); $0.integer($1.port)
+      }
     }
     return writer.bytes
   }
@@ -41,7 +45,11 @@ extension CarrierRequest {
           program: try reader.text(), arguments: try reader.texts()))
     case 2:
       self = .relay(
-        RelayRequest(supervisor: try reader.integer(), workplace: try reader.text(), inside: try reader.bool()))
+        RelayRequest(
+          supervisor: try reader.integer(), workplace: try reader.text(),
+          doors: try reader.list { (reader) throws(WireError) in
+            RelayDoor(datagrams: try reader.bool(), address: try reader.address(), port: try reader.integer())
+          }))
     default: throw WireError(expected: "a request to a carrier")
     }
     guard reader.isAtEnd else { throw WireError(expected: "the end of the request") }
@@ -57,7 +65,9 @@ extension RelayCommand {
       writer.byte(1)
       writer.integer(id)
       writer.bool(datagrams)
-      writer.list(targets) { $0.data($1.address); $0.integer($1.port) }
+      writer.list(targets) {
+        $0.data($1.address); $0.integer($1.port)
+      }
     case .withdraw(let id):
       writer.byte(2)
       writer.integer(id)

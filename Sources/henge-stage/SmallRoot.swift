@@ -70,4 +70,3 @@ private func makeDevice(_ name: String, _ major: UInt32, _ minor: UInt32, in roo
   let target = try root.open(path, [.write, .create], lookup: .beneath, mode: 0o600)
   try MountTree(copying: "", from: node).attach(on: target)
 }
-

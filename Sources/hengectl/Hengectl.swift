@@ -27,6 +27,7 @@ struct Hengectl: ParsableCommand {
           Terminate.self, Kill.self, Wait.self, Remove.self, Clone.self,
         ]),
       CommandGroup(name: "Inside", subcommands: [Units.self]),
+      CommandGroup(name: "Network", subcommands: [Port.self]),
       CommandGroup(
         name: "Image",
         subcommands: [ListImages.self, ImageStatus.self, ImportFS.self, ImportTar.self, RemoveImage.self]),

@@ -11,6 +11,7 @@
 #include "clinux_namespace.h"
 #include "clinux_network.h"
 #include "clinux_notify.h"
+#include "clinux_poll.h"
 #include "clinux_process.h"
 #include "clinux_socket.h"
 #include "clinux_spawn.h"
