@@ -159,11 +159,12 @@ extension MachineManager {
   }
 
   func call(
-    _ name: MachineName, _ method: String, _ parameters: JSON, to purpose: String
+    _ name: MachineName, _ method: String, _ parameters: JSON, passing descriptors: [Descriptor] = [],
+    to purpose: String
   ) throws(Failure) -> JSON {
     let client = try connectRunning(name, for: method, to: purpose)
     do {
-      return try client.call("io.henge.Machine.\(method)", parameters, timeout: 30000)
+      return try client.call("io.henge.Machine.\(method)", parameters, passing: descriptors, timeout: 30000)
     } catch {
       throw explained(error, name)
     }

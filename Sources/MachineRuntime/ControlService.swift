@@ -59,6 +59,7 @@ extension Supervisor {
     method("GetState") { [unowned self] _, responder in responder.finish(["state": stateJSON]) }
     addNetworkMethods(method)
     method("ListUnits") { [unowned self] _, responder in listUnits(responder) }
+    addMountMethods(method)
     return service
   }
 
@@ -109,6 +110,8 @@ extension Supervisor {
       "uidBase": JSON(record?.range.base ?? 0), "uidCount": JSON(record?.range.count ?? 0),
       "status": .string(statusText), "bus": JSON(guest?.kind),
       "network": JSON(network?.description), "networkState": network?.state ?? .null,
+      "binds": .array(
+        liveMounts.map { ["path": .string($0.path), "source": .string($0.source), "readOnly": .bool($0.isReadOnly)] }),
       "failedUnits": .array(
         failed.map {
           ["name": .string($0.name), "description": .string($0.description), "lines": JSON($0.lines)]

@@ -128,7 +128,7 @@ extension Supervisor {
   }
 
   /// The stage in a sealed copy, which is kept until the machine is up: the way in to its bus takes it as well.
-  private func stageProgram() throws(Failure) -> Descriptor {
+  func stageProgram() throws(Failure) -> Descriptor {
     if let sealedStage { return sealedStage }
     if let offered = offeredStage {
       offeredStage = nil

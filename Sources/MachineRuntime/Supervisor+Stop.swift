@@ -111,6 +111,7 @@ extension Supervisor {
     notify = nil
     console = nil
     terminals = nil
+    liveMounts = []
     leader = nil
   }
 
