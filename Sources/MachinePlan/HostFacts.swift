@@ -10,6 +10,8 @@ public struct HostFacts: Sendable, Equatable {
   public var cgroup = CgroupFacts()
   /// The host's systemd, where it has one that is ours to ask.
   public var manager = HostManager.none
+  /// What of the host matters to a machine's network.
+  public var network = NetworkFacts()
   /// What this process may do.
   public var privilege = Privilege.root
   /// The numbers of capabilities that this kernel knows are those below.

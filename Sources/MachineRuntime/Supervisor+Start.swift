@@ -84,6 +84,7 @@ extension Supervisor {
       shift: { [unowned self] path, from, to, count throws(Failure) in
         try shiftOwnership(path, from: from, to: to, count: count)
       })
+    try prepareNetwork(plan.network)
     mark("prepared")
   }
 
@@ -258,9 +259,7 @@ extension Supervisor {
         })
     }
     enter(.booting)
-    let network = networkBackend(for: spec.network)
-    try network.start(for: leader.process)
-    self.network = network
+    try startNetwork(leader: leader.id)
     if wantsProgress, let systemd = stage.systemdFolder, let sealedStage {
       progress = try BootProgress(watching: systemd, leader: leader.process, program: sealedStage, on: loop) {
         [unowned self] unit in

@@ -29,6 +29,7 @@ struct Hengectl: ParsableCommand {
         ]),
       CommandGroup(name: "Resource", subcommands: [SetLimit.self, Top.self]),
       CommandGroup(name: "Inside", subcommands: [Units.self, Bind.self, Unbind.self]),
+      CommandGroup(name: "Network", subcommands: [Port.self]),
       CommandGroup(
         name: "Image",
         subcommands: [ListImages.self, ImageStatus.self, ImportFS.self, ImportTar.self, RemoveImage.self]),
