@@ -86,6 +86,13 @@ extension InterfaceDescription {
       # The units of the machine, as its systemd lists them
       method ListUnits() -> (units: []Unit)
 
+      # Makes the trees of a stream in the machine, at a path of the machine's; one end of a pipe comes along with the
+      # call. Not complete is what the other end gave up
+      method CopyTo(path: string, options: ?[]string) -> (entries: int, bytes: int, complete: bool, notes: []string)
+
+      # Writes trees of the machine to a stream, of which one end comes along with the call
+      method CopyFrom(paths: []string, options: ?[]string) -> (entries: int, bytes: int, complete: bool, notes: []string)
+
       # It did not work; the message is one line for the operator, the code an exit code
       error Failed (message: string, code: int)
       """)

@@ -60,6 +60,7 @@ extension Supervisor {
     method("SetLimits") { [unowned self] call, responder in try setLimits(call, responder) }
     addNetworkMethods(method)
     method("ListUnits") { [unowned self] _, responder in listUnits(responder) }
+    addCopyMethods(method)
     addMountMethods(method)
     return service
   }

@@ -28,7 +28,8 @@ struct Hengectl: ParsableCommand {
           Terminate.self, Kill.self, Wait.self, Remove.self, Clone.self, Enable.self, Disable.self,
         ]),
       CommandGroup(name: "Resource", subcommands: [SetLimit.self, Top.self]),
-      CommandGroup(name: "Inside", subcommands: [Units.self, Bind.self, Unbind.self]),
+      CommandGroup(
+        name: "Inside", subcommands: [Units.self, CopyTo.self, CopyFrom.self, Bind.self, Unbind.self]),
       CommandGroup(name: "Network", subcommands: [Port.self]),
       CommandGroup(
         name: "Image",

@@ -4,6 +4,7 @@
  * clinux_. A function returns -1 and sets errno, or says otherwise.
  */
 #pragma once
+#include "clinux_copy.h"
 #include "clinux_descriptor.h"
 #include "clinux_mount.h"
 #include "clinux_files.h"
