@@ -12,11 +12,15 @@ public struct MachineSection: Equatable, Sendable {
   public var environment: [EnvironmentVariable] = []
   /// `Ephemeral=`: whether everything that the machine wrote is thrown away when it ends. Default no.
   public var ephemeral: Bool = false
+  /// `Restart=` and its like: whether the supervisor starts the machine again when it ended.
+  public var restart = RestartSettings()
 
   /// The defaults.
   public init() {}
 
-  static let keys: [SpecKey] = [
+  static let keys: [SpecKey] = ownKeys + RestartSettings.keys
+
+  private static let ownKeys: [SpecKey] = [
     .optional("Hostname", \.machine.hostname),
     .optional("UUID", \.machine.uuid) { $0.isNull ? "all zero means \"not set\" to systemd" : nil },
     .flag("Boot", \.machine.boot),
