@@ -47,7 +47,7 @@ let package = Package(
     // The kernel and systemd, knowing nothing of machines.
     .target(name: "Linux", dependencies: ["CLinux", "CLibcap", system], swiftSettings: strict),
     .target(name: "Systemd", dependencies: ["CLinux", "CSystemd"], swiftSettings: strict),
-    .target(name: "Varlink", swiftSettings: strict),
+    .target(name: "Varlink", dependencies: ["Linux"], swiftSettings: strict),
 
     // Text to data.
     .target(name: "MachineSpec", swiftSettings: strict),

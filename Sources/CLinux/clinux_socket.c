@@ -109,3 +109,56 @@ ssize_t clinux_receive(int socket, void *bytes, size_t size, int *descriptor) {
   }
   return result;
 }
+
+ssize_t clinux_stream_send(int socket, const void *bytes, size_t size, const int *descriptors, int count) {
+  union {
+    char space[CMSG_SPACE(sizeof(int) * clinux_stream_descriptors)];
+    struct cmsghdr align;
+  } control = {{0}};
+  struct iovec vector = {.iov_base = (void *)bytes, .iov_len = size};
+  struct msghdr message = {.msg_iov = &vector, .msg_iovlen = 1};
+  if (count > clinux_stream_descriptors) {
+    errno = E2BIG;
+    return -1;
+  }
+  if (count > 0) {
+    size_t length = sizeof(int) * (size_t)count;
+    message.msg_control = control.space;
+    message.msg_controllen = CMSG_SPACE(length);
+    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(length);
+    memcpy(CMSG_DATA(header), descriptors, length);
+  }
+  ssize_t result;
+  do result = sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+  while (result < 0 && errno == EINTR);
+  return result;
+}
+
+ssize_t clinux_stream_receive(int socket, void *bytes, size_t size, int *descriptors, int capacity, int *count) {
+  union {
+    char space[CMSG_SPACE(sizeof(int) * clinux_stream_descriptors)];
+    struct cmsghdr align;
+  } control;
+  struct iovec vector = {.iov_base = bytes, .iov_len = size};
+  struct msghdr message = {
+      .msg_iov = &vector, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof control.space};
+  *count = 0;
+  ssize_t result;
+  do result = recvmsg(socket, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+  while (result < 0 && errno == EINTR);
+  if (result < 0) return result;
+  for (struct cmsghdr *header = CMSG_FIRSTHDR(&message); header; header = CMSG_NXTHDR(&message, header)) {
+    if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
+    size_t length = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (size_t index = 0; index < length; index++) {
+      int received;
+      memcpy(&received, CMSG_DATA(header) + index * sizeof received, sizeof received);
+      if (*count < capacity) descriptors[(*count)++] = received;
+      else close(received);
+    }
+  }
+  return result;
+}

@@ -112,6 +112,16 @@ public struct MountTree: Sendable {
   }
 }
 
+extension Descriptor {
+  /// The number of the mount that this is in, unique as long as the host is up. The corresponding C function is
+  /// `statx(STATX_MNT_ID_UNIQUE)`.
+  public func mountID() throws(Failure) -> UInt64 {
+    var id: UInt64 = 0
+    try check(clinux_mount_id(raw, &id), "look at a mount")
+    return id
+  }
+}
+
 /// How mounts made at one place show at others.
 public enum Propagation: Sendable {
   /// Nowhere else.

@@ -66,3 +66,45 @@ extension Descriptor {
     return socket
   }
 }
+
+extension Descriptor {
+  /// Sends what a stream takes at once, with descriptors beside the first byte. The corresponding C function is
+  /// `sendmsg`.
+  ///
+  /// - Returns: how many bytes it took; nil when it takes none just now.
+  /// - Throws: `Failure` when the peer is gone, or more than 16 descriptors are to go along.
+  public func sendSome(_ bytes: some Collection<UInt8>, passing descriptors: [Descriptor] = []) throws(Failure) -> Int?
+  {
+    let numbers = descriptors.map(\.raw)
+    let body = { (buffer: UnsafeRawBufferPointer) in
+      clinux_stream_send(self.raw, buffer.baseAddress, buffer.count, numbers, Int32(numbers.count))
+    }
+    let contiguous = bytes.withContiguousStorageIfAvailable { body(UnsafeRawBufferPointer($0)) }
+    let count = withExtendedLifetime(descriptors) { contiguous ?? Array(bytes).withUnsafeBytes(body) }
+    let number = Glibc.errno
+    if count >= 0 { return count }
+    if number == EAGAIN { return nil }
+    throw Failure("send a message", errno: Errno(rawValue: number))
+  }
+
+  /// Receives what is there on a stream, and the descriptors that came along.
+  ///
+  /// - Parameter limit: how many bytes at most.
+  /// - Returns: no bytes at the end of the stream; nil when there is nothing just now.
+  public func receiveSome(limit: Int) throws(Failure) -> (bytes: [UInt8], descriptors: [Descriptor])? {
+    var numbers = [Int32](repeating: -1, count: Int(clinux_stream_descriptors))
+    var passed: Int32 = 0
+    var length = 0
+    var number: Int32 = 0
+    let bytes = [UInt8](unsafeUninitializedCapacity: limit) { buffer, count in
+      length = clinux_stream_receive(raw, buffer.baseAddress, limit, &numbers, Int32(numbers.count), &passed)
+      number = Glibc.errno
+      count = max(0, length)
+    }
+    if length < 0 {
+      if number == EAGAIN { return nil }
+      throw Failure("receive a message", errno: Errno(rawValue: number))
+    }
+    return (bytes, numbers.prefix(Int(passed)).map { Descriptor(adopting: $0) })
+  }
+}

@@ -61,6 +61,9 @@ public struct MachineManager: Sendable {
           entry.state = state?["state"]?.stringValue ?? "starting"
           entry.leader = state?["leader"]?.intValue.flatMap { Int32(exactly: $0) }
           entry.started = state?["started"]?.intValue.flatMap { UInt64(exactly: $0) }
+        } else if !store.exists(name) {
+          // An ephemeral one whose supervisor was killed: it went as it was looked at.
+          continue
         }
       } catch {
         // What is wrong with one machine must not hide the others; its own `status` says what it is.

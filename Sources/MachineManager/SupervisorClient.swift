@@ -158,12 +158,13 @@ extension MachineManager {
     _ = try call(name, "Kill", ["whom": .string(whom), "signal": JSON(signal)], to: "signal")
   }
 
-  private func call(
-    _ name: MachineName, _ method: String, _ parameters: JSON, to purpose: String
+  func call(
+    _ name: MachineName, _ method: String, _ parameters: JSON, passing descriptors: [Descriptor] = [],
+    to purpose: String
   ) throws(Failure) -> JSON {
     let client = try connectRunning(name, for: method, to: purpose)
     do {
-      return try client.call("io.henge.Machine.\(method)", parameters, timeout: 30000)
+      return try client.call("io.henge.Machine.\(method)", parameters, passing: descriptors, timeout: 30000)
     } catch {
       throw explained(error, name)
     }

@@ -59,11 +59,11 @@ final class ControlServer {
   private func handle(_ client: Client, _ events: IOEvents) {
     if events.contains(.writable) { send(client) }
     if !events.intersection([.readable, .hangUp, .error]).isEmpty {
-      var buffer = [UInt8](repeating: 0, count: 4096)
-      let count = recv(client.socket.raw, &buffer, buffer.count, 0)
-      if count >= 0 {
-        client.connection.receive(buffer[..<count])
-      } else if errno != EAGAIN {
+      do {
+        if let piece = try client.socket.receiveSome(limit: 4096) {
+          client.connection.receive(piece.bytes, descriptors: piece.descriptors)
+        }
+      } catch {
         client.connection.hangUp()
       }
     }
@@ -72,14 +72,14 @@ final class ControlServer {
 
   private func send(_ client: Client) {
     while !client.connection.output.isEmpty {
-      let count = client.connection.output.withUnsafeBytes {
-        Glibc.send(client.socket.raw, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL))
+      do {
+        let connection = client.connection
+        guard let count = try client.socket.sendSome(connection.output, passing: connection.outputDescriptors)
+        else { return }
+        connection.didSend(count)
+      } catch {
+        client.connection.hangUp()
       }
-      if count < 0 {
-        if errno != EAGAIN { client.connection.hangUp() }
-        return
-      }
-      client.connection.didSend(count)
     }
   }
 

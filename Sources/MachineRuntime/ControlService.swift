@@ -63,6 +63,7 @@ extension Supervisor {
     }
     method("GetState") { [unowned self] _, responder in responder.finish(["state": stateJSON]) }
     method("ListUnits") { [unowned self] _, responder in try listUnits(responder) }
+    addMountMethods(method)
     return service
   }
 
@@ -112,6 +113,8 @@ extension Supervisor {
       "uidBase": JSON(record?.range.base ?? 0), "uidCount": JSON(record?.range.count ?? 0),
       "status": .string(statusText), "bus": JSON(guest?.kind),
       "network": JSON(network?.description),
+      "binds": .array(
+        liveMounts.map { ["path": .string($0.path), "source": .string($0.source), "readOnly": .bool($0.isReadOnly)] }),
       "failedUnits": .array(
         failed.map {
           ["name": .string($0.name), "description": .string($0.description), "lines": JSON($0.lines)]

@@ -206,31 +206,46 @@ final class GuestConnection {
   ///
   /// By the machine's own journalctl, inside the machine: it always knows its own format, and what it reads is as
   /// untrusted as what it prints.
-  func lines(of unit: FailedUnit, _ completion: @escaping (FailedUnit) -> Void) {
-    fetchLines([unit], at: 0) { completion($0.first ?? unit) }
+  ///
+  /// - Parameters:
+  ///   - isAll: false for what its own processes said, without what systemd says of it.
+  ///   - completion: called once with the unit.
+  func lines(of unit: FailedUnit, isAll: Bool, _ completion: @escaping (FailedUnit) -> Void) {
+    let match = isAll ? "--unit=\(unit.name)" : "_SYSTEMD_UNIT=\(unit.name)"
+    // With a system whose /usr is not merged it is in the other place.
+    fetch(match, by: ["/usr/bin/journalctl", "/bin/journalctl"]) { lines in
+      var unit = unit
+      unit.lines = lines
+      completion(unit)
+    }
+  }
+
+  private func fetch(_ match: String, by programs: ArraySlice<String>, _ completion: @escaping ([String]) -> Void) {
+    guard let journalctl = programs.first else { return completion([]) }
+    do {
+      let joiner = try Joiner.run(
+        [journalctl, "--no-pager", "--quiet", "--output=cat", "--lines=5", match], leader: leader,
+        program: try stageProgram(), on: loop, limit: 16384, timeout: 5_000_000
+      ) { [weak self] text in
+        guard let self else { return }
+        joiners = []
+        let lines = String(decoding: text, as: UTF8.self).split(separator: "\n").suffix(5).map(String.init)
+        if lines.isEmpty { fetch(match, by: programs.dropFirst(), completion) } else { completion(lines) }
+      }
+      joiners.append(joiner)
+    } catch {
+      completion([])
+    }
   }
 
   private func fetchLines(
     _ units: [FailedUnit], at index: Int, _ completion: @escaping ([FailedUnit]) -> Void
   ) {
     guard index < units.count else { return completion(units) }
-    var units = units
-    let arguments = [
-      "/usr/bin/journalctl", "--no-pager", "--quiet", "--output=cat", "--lines=5", "--unit=\(units[index].name)",
-    ]
-    do {
-      let program = try stageProgram()
-      let joiner = try Joiner.run(
-        arguments, leader: leader, program: program, on: loop, limit: 16384, timeout: 5_000_000
-      ) { [weak self] text in
-        guard let self else { return }
-        joiners = []
-        units[index].lines = String(decoding: text, as: UTF8.self).split(separator: "\n").suffix(5).map(String.init)
-        fetchLines(units, at: index + 1, completion)
-      }
-      joiners.append(joiner)
-    } catch {
-      completion(units)
+    lines(of: units[index], isAll: true) { [weak self] unit in
+      var units = units
+      units[index] = unit
+      self?.fetchLines(units, at: index + 1, completion)
     }
   }
 

@@ -23,6 +23,7 @@ final class StageRun {
 
   private(set) var notifySocket: Descriptor?
   private(set) var console: Descriptor?
+  private(set) var terminals: Descriptor?
   private(set) var systemdFolder: Descriptor?
   private(set) var leader: (process: Pidfd, id: Int32)?
 
@@ -59,7 +60,8 @@ final class StageRun {
       case .leader(let id): leader = descriptor.map { (Pidfd($0), id) }
       case .executing(let time): executing = time
       case .watchedFolder: systemdFolder = descriptor
-      case .connection: break
+      case .terminals: terminals = descriptor
+      case .connection, .mounted: break
       case .failed(let stage):
         failure = Failure(stage)
       }

@@ -128,7 +128,7 @@ extension Supervisor {
   }
 
   /// The stage in a sealed copy, which is kept until the machine is up: the way in to its bus takes it as well.
-  private func stageProgram() throws(Failure) -> Descriptor {
+  func stageProgram() throws(Failure) -> Descriptor {
     if let sealedStage { return sealedStage }
     if let offered = offeredStage {
       offeredStage = nil
@@ -220,6 +220,7 @@ extension Supervisor {
     try saveState()
     runSources.append(
       try loop.addChild(pidfd: leader.process.descriptor.raw) { [unowned self] in leaderEnded() })
+    terminals = stage.terminals
     if let controller = stage.console { console = try ConsoleLog(controller, in: folder, on: loop) }
     if let socket = stage.notifySocket {
       let copy = try check(fcntl(socket.raw, F_DUPFD_CLOEXEC, 3), "keep", "the notify socket")

@@ -149,6 +149,8 @@ extension Supervisor {
     guest = nil
     notify = nil
     console = nil
+    terminals = nil
+    liveMounts = []
     leader = nil
   }
 

@@ -38,6 +38,10 @@ public final class Supervisor {
   var offeredStage: (copy: Descriptor, ready: Descriptor)?
   var leader: (process: Pidfd, id: Int32)?
   var console: ConsoleLog?
+  /// The machine's instance of devpts, held as the stage made it: whatever the machine mounts over it.
+  var terminals: Descriptor?
+  /// What was bound into the machine while it runs.
+  var liveMounts: [LiveMount] = []
   var notify: NotifySocket?
   /// What belongs to this run of the machine and ends with it.
   var runSources: [EventLoop.Source] = []

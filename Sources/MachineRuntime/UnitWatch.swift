@@ -137,7 +137,7 @@ final class UnitWatch {
       case (2...3, _): line += ", its main process ended by signal \(result.status)"
       default: break
       }
-      guest.lines(of: FailedUnit(name: unit, description: "", lines: [])) { [weak self] unit in
+      guest.lines(of: FailedUnit(name: unit, description: "", lines: []), isAll: false) { [weak self] unit in
         self?.end(.failed(line, lines: unit.lines))
       }
     }

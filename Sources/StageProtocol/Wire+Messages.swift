@@ -36,6 +36,8 @@ extension StageMessage {
     case .executing(let time): writer.byte(4); writer.integer(time)
     case .connection: writer.byte(5)
     case .watchedFolder: writer.byte(7)
+    case .terminals: writer.byte(8)
+    case .mounted(let mount): writer.byte(9); writer.integer(mount)
     case .failed(let failure):
       writer.byte(6)
       writer.text(failure.operation)
@@ -60,6 +62,8 @@ extension StageMessage {
     case 4: self = .executing(try reader.integer())
     case 5: self = .connection
     case 7: self = .watchedFolder
+    case 8: self = .terminals
+    case 9: self = .mounted(try reader.integer())
     case 6:
       self = .failed(
         StageFailure(

@@ -1,11 +1,15 @@
 import Glibc
+import Linux
 
 /// A blocking client on one connected Unix stream socket.
 ///
 /// One call at a time. Every wait has a deadline, and the descriptor need not be non-blocking.
 public final class VarlinkClient {
-  private var descriptor: Int32
+  private var socket: Descriptor?
   private var buffer: FrameBuffer
+  private var received: [Descriptor] = []
+
+  private var descriptor: Int32 { socket?.raw ?? -1 }
 
   /// Makes a client of a connected socket.
   ///
@@ -13,7 +17,7 @@ public final class VarlinkClient {
   ///   - descriptor: a connected Unix stream socket; the client owns and closes it.
   ///   - limit: the greatest length of one reply in bytes.
   public init(descriptor: Int32, limit: Int = 1 << 20) {
-    self.descriptor = descriptor
+    socket = Descriptor(adopting: descriptor)
     buffer = FrameBuffer(limit: limit)
   }
 
@@ -33,7 +37,7 @@ public final class VarlinkClient {
       throw .badPath(path)
     }
     withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: bytes) }
-    let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+    let descriptor = Glibc.socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
     guard descriptor >= 0 else { throw .system(call: "socket", errno: errno) }
     let result = withUnsafeBytes(of: &address) { raw in
       raw.withMemoryRebound(to: sockaddr.self) { address in
@@ -48,26 +52,35 @@ public final class VarlinkClient {
     self.init(descriptor: descriptor, limit: limit)
   }
 
-  deinit { close() }
-
   /// Closes the connection; every later call throws `VarlinkFailure.closed`.
   public func close() {
-    guard descriptor >= 0 else { return }
-    Glibc.close(descriptor)
-    descriptor = -1
+    socket = nil
+    received = []
   }
+
+  /// Takes the open files that came along with the replies since the last time.
+  public func takeDescriptors() -> [Descriptor] {
+    defer { received = [] }
+    return received
+  }
+
+  /// Becomes readable when a reply comes or the peer goes away; nil when the connection is closed.
+  public var readiness: Int32? { socket?.raw }
 
   /// Calls a method and waits for its reply.
   ///
   /// - Parameters:
   ///   - method: the full name: interface, dot, method.
   ///   - parameters: the named parameters, an object.
+  ///   - descriptors: open files that go along with it, at most 16.
   ///   - timeout: how long the whole call may take, in milliseconds; nil waits for ever.
-  /// - Returns: the named results.
+  /// - Returns: the named results; the open files that came along are there for `takeDescriptors`.
   /// - Throws: `VarlinkError` where the server answered with one, `VarlinkFailure` where there was no answer.
-  public func call(_ method: String, _ parameters: JSON = [:], timeout: Int? = nil) throws -> JSON {
+  public func call(
+    _ method: String, _ parameters: JSON = [:], passing descriptors: [Descriptor] = [], timeout: Int? = nil
+  ) throws -> JSON {
     let deadline = Deadline(milliseconds: timeout)
-    try send(VarlinkCall(method: method, parameters: parameters), until: deadline)
+    try send(VarlinkCall(method: method, parameters: parameters, descriptors: descriptors), until: deadline)
     let reply = try receive(method, until: deadline)
     if reply.continues {
       close()
@@ -81,17 +94,19 @@ public final class VarlinkClient {
   /// - Parameters:
   ///   - method: the full name: interface, dot, method.
   ///   - parameters: the named parameters, an object.
+  ///   - descriptors: open files that go along with it, at most 16.
   ///   - timeout: how long to wait for each reply, in milliseconds; nil waits for ever.
   ///   - sent: called when the call is on its way, before its replies are waited for.
   ///   - body: takes each reply's results; false ends the call and closes the connection, unless it was the last reply.
   /// - Throws: `VarlinkError` where the server answered with one, `VarlinkFailure` where there was no answer, and what
   ///   `body` throws, which closes the connection too.
   public func callMore(
-    _ method: String, _ parameters: JSON = [:], timeout: Int? = nil, sent: () throws -> Void = {},
-    _ body: (JSON) throws -> Bool
+    _ method: String, _ parameters: JSON = [:], passing descriptors: [Descriptor] = [], timeout: Int? = nil,
+    sent: () throws -> Void = {}, _ body: (JSON) throws -> Bool
   ) throws {
     try send(
-      VarlinkCall(method: method, parameters: parameters, more: true), until: Deadline(milliseconds: timeout))
+      VarlinkCall(method: method, parameters: parameters, more: true, descriptors: descriptors),
+      until: Deadline(milliseconds: timeout))
     try sent()
     var finished = false
     // Replies that nobody reads would answer the next call.
@@ -123,22 +138,27 @@ public final class VarlinkClient {
   }
 
   private func send(_ call: VarlinkCall, until deadline: Deadline) throws(VarlinkFailure) {
-    guard descriptor >= 0 else { throw .closed }
+    guard let socket else { throw .closed }
     var rest = call.frame[...]
+    var descriptors = call.descriptors
     while !rest.isEmpty {
-      let count = rest.withUnsafeBytes { bytes in
-        Glibc.send(descriptor, bytes.baseAddress, bytes.count, Int32(MSG_DONTWAIT) | Int32(MSG_NOSIGNAL))
-      }
-      if count >= 0 {
-        rest = rest.dropFirst(count)
-      } else {
-        switch errno {
-        case EINTR: continue
-        case EAGAIN: try wait(POLLOUT, call.method, until: deadline)
-        case EPIPE, ECONNRESET: throw failed(.hangUp(method: call.method))
-        case let number: throw failed(.system(call: "send", errno: number))
+      do {
+        if let count = try socket.sendSome(rest, passing: descriptors) {
+          rest = rest.dropFirst(count)
+          descriptors = []
+          continue
         }
+      } catch {
+        throw failed(Self.failure(error, "send", call.method))
       }
+      try wait(POLLOUT, call.method, until: deadline)
+    }
+  }
+
+  private static func failure(_ failure: Failure, _ call: String, _ method: String) -> VarlinkFailure {
+    switch failure.errno {
+    case .brokenPipe, .connectionReset: .hangUp(method: method)
+    default: .system(call: call, errno: failure.errno?.rawValue ?? 0)
     }
   }
 
@@ -170,23 +190,19 @@ public final class VarlinkClient {
   }
 
   private func fill(_ method: String, until deadline: Deadline) throws(VarlinkFailure) {
-    guard descriptor >= 0 else { throw .closed }
-    var number: Int32 = 0
-    var count = 0
-    // Descriptors that a peer adds are thrown away by the kernel, since no room is given for them.
-    let piece = [UInt8](unsafeUninitializedCapacity: 65536) { bytes, filled in
-      count = recv(descriptor, bytes.baseAddress, bytes.count, Int32(MSG_DONTWAIT))
-      number = errno
-      filled = max(count, 0)
+    guard let socket else { throw .closed }
+    let piece: (bytes: [UInt8], descriptors: [Descriptor])?
+    do {
+      piece = try socket.receiveSome(limit: 65536)
+    } catch {
+      throw failed(Self.failure(error, "recv", method))
     }
-    if count > 0 { return buffer.append(piece) }
-    if count == 0 { throw failed(.hangUp(method: method)) }
-    switch number {
-    case EINTR: return
-    case EAGAIN: try wait(POLLIN, method, until: deadline)
-    case ECONNRESET: throw failed(.hangUp(method: method))
-    default: throw failed(.system(call: "recv", errno: number))
-    }
+    guard let piece else { return try wait(POLLIN, method, until: deadline) }
+    if piece.bytes.isEmpty { throw failed(.hangUp(method: method)) }
+    received += piece.descriptors
+    // Whoever does not take them gets no more of them.
+    if received.count > 64 { throw failed(.malformed(method: method, reason: "too many open files came along")) }
+    buffer.append(piece.bytes)
   }
 
   private func wait(_ events: Int32, _ method: String, until deadline: Deadline) throws(VarlinkFailure) {

@@ -1,3 +1,5 @@
+import Linux
+
 /// The server's side of one connection, as a state machine: bytes in, calls; replies, bytes out.
 ///
 /// Whoever owns the socket reads while `wantsInput`, hands the bytes to `receive`, sends `output` while there is any,
@@ -10,8 +12,10 @@ public final class VarlinkConnection {
   private let service: VarlinkService
   private let outputLimit: Int
   private var input: FrameBuffer
-  private var queue: [UInt8] = []
+  private var queue: [Piece] = []
   private var sent = 0
+  private var waiting = 0
+  private var received: [Descriptor] = []
   private weak var current: VarlinkResponder?
   private var isAnswering = false
   private var isReceiving = false
@@ -39,24 +43,41 @@ public final class VarlinkConnection {
   public var wantsInput: Bool { !closed && !endOfInput && !isAnswering && output.isEmpty }
 
   /// The bytes that are to be sent next; empty when there are none.
-  public var output: ArraySlice<UInt8> { closed ? [] : queue[sent...] }
+  public var output: ArraySlice<UInt8> { closed ? [] : queue.first?.bytes[sent...] ?? [] }
+
+  /// The open files that go along with the first byte of `output`.
+  public var outputDescriptors: [Descriptor] { closed || sent > 0 ? [] : queue.first?.descriptors ?? [] }
+
+  /// Output up to where descriptors come along with a byte.
+  private struct Piece {
+    var bytes: [UInt8]
+    var descriptors: [Descriptor]
+  }
 
   /// Takes note of what was sent.
   ///
   /// - Parameter count: how many bytes of `output` the socket took.
   public func didSend(_ count: Int) {
-    sent = min(queue.count, sent + max(count, 0))
-    guard sent == queue.count else { return }
-    queue = []
+    guard let first = queue.first else { return }
+    let taken = min(first.bytes.count - sent, max(count, 0))
+    sent += taken
+    waiting -= taken
+    guard sent == first.bytes.count else { return }
+    queue.removeFirst()
     sent = 0
-    answerWaitingCalls()
+    if queue.isEmpty { answerWaitingCalls() }
   }
 
   /// Takes bytes from the socket, and answers the calls that are complete.
   ///
-  /// - Parameter bytes: what one `recv` delivered; none for the end of the stream.
-  public func receive(_ bytes: some Collection<UInt8>) {
+  /// - Parameters:
+  ///   - bytes: what one `recv` delivered; none for the end of the stream.
+  ///   - descriptors: what came along; it belongs to the call that is complete next.
+  public func receive(_ bytes: some Collection<UInt8>, descriptors: [Descriptor] = []) {
     guard !closed else { return }
+    received += descriptors
+    // No call takes more than one message can carry: a client that sends calls without end must not fill our table.
+    guard received.count <= 16 else { return hangUp() }
     if bytes.isEmpty {
       endOfInput = true
     } else {
@@ -70,6 +91,8 @@ public final class VarlinkConnection {
     closed = true
     queue = []
     sent = 0
+    waiting = 0
+    received = []
     current?.hangUp()
     current = nil
   }
@@ -83,7 +106,9 @@ public final class VarlinkConnection {
     while !closed, !isAnswering, output.isEmpty {
       do {
         guard let frame = try input.next() else { return }
-        guard case .call(let call) = try VarlinkMessage(parsing: frame) else { return hangUp() }
+        guard case .call(var call) = try VarlinkMessage(parsing: frame) else { return hangUp() }
+        call.descriptors = received
+        received = []
         answer(call)
       } catch {
         return hangUp()
@@ -105,9 +130,8 @@ public final class VarlinkConnection {
       current = nil
     }
     if !oneway {
-      let frame = reply?.frame
-      if let frame, queue.count - sent + frame.count <= outputLimit {
-        queue.append(contentsOf: frame)
+      if let reply, waiting + reply.frame.count <= outputLimit {
+        enqueue(reply)
       } else {
         hangUp()
       }
@@ -115,5 +139,15 @@ public final class VarlinkConnection {
     guard !isReceiving else { return }
     answerWaitingCalls()
     onChange?()
+  }
+
+  private func enqueue(_ reply: VarlinkReply) {
+    let frame = reply.frame
+    waiting += frame.count
+    if reply.descriptors.isEmpty, let last = queue.indices.last {
+      queue[last].bytes += frame
+    } else {
+      queue.append(Piece(bytes: frame, descriptors: reply.descriptors))
+    }
   }
 }

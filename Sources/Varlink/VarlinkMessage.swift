@@ -1,3 +1,5 @@
+import Linux
+
 /// A call of a Varlink method.
 public struct VarlinkCall: Sendable, Equatable {
   /// The full name: interface, dot, method.
@@ -8,6 +10,8 @@ public struct VarlinkCall: Sendable, Equatable {
   public var more: Bool
   /// The caller wants no reply at all.
   public var oneway: Bool
+  /// Open files that go along with it.
+  public var descriptors: [Descriptor]
 
   /// Describes a call.
   ///
@@ -16,11 +20,21 @@ public struct VarlinkCall: Sendable, Equatable {
   ///   - parameters: the named parameters, an object.
   ///   - more: the caller takes more than one reply.
   ///   - oneway: the caller wants no reply at all.
-  public init(method: String, parameters: JSON = [:], more: Bool = false, oneway: Bool = false) {
+  ///   - descriptors: open files that go along with it, at most 16.
+  public init(
+    method: String, parameters: JSON = [:], more: Bool = false, oneway: Bool = false, descriptors: [Descriptor] = []
+  ) {
     self.method = method
     self.parameters = parameters
     self.more = more
     self.oneway = oneway
+    self.descriptors = descriptors
+  }
+
+  /// Compares everything; open files by identity.
+  public static func == (left: Self, right: Self) -> Bool {
+    left.method == right.method && left.parameters == right.parameters && left.more == right.more
+      && left.oneway == right.oneway && left.descriptors.elementsEqual(right.descriptors, by: ===)
   }
 
   /// The part of the method's name before the last dot; empty where there is no dot.
@@ -46,6 +60,8 @@ public struct VarlinkReply: Sendable, Equatable {
   public var continues: Bool
   /// The full name of an error, if this is one.
   public var error: String?
+  /// Open files that go along with it.
+  public var descriptors: [Descriptor]
 
   /// Describes a reply.
   ///
@@ -53,10 +69,20 @@ public struct VarlinkReply: Sendable, Equatable {
   ///   - parameters: the named results, an object.
   ///   - continues: another reply to the same call follows.
   ///   - error: the full name of an error, if this is one.
-  public init(parameters: JSON = [:], continues: Bool = false, error: String? = nil) {
+  ///   - descriptors: open files that go along with it, at most 16.
+  public init(
+    parameters: JSON = [:], continues: Bool = false, error: String? = nil, descriptors: [Descriptor] = []
+  ) {
     self.parameters = parameters
     self.continues = continues
     self.error = error
+    self.descriptors = descriptors
+  }
+
+  /// Compares everything; open files by identity.
+  public static func == (left: Self, right: Self) -> Bool {
+    left.parameters == right.parameters && left.continues == right.continues && left.error == right.error
+      && left.descriptors.elementsEqual(right.descriptors, by: ===)
   }
 
   /// The reply as it goes over a socket, ended by NUL.

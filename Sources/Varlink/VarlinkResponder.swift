@@ -1,3 +1,5 @@
+import Linux
+
 /// The place where the answer to one call goes; keep it to answer later.
 ///
 /// A responder that is let go without an answer closes its connection, so that no client waits for ever.
@@ -27,17 +29,21 @@ public final class VarlinkResponder {
 
   /// Sends one of several replies; without `more` it is dropped, since the client would take it for the answer.
   ///
-  /// - Parameter parameters: the named results, an object.
-  public func send(_ parameters: JSON) {
+  /// - Parameters:
+  ///   - parameters: the named results, an object.
+  ///   - descriptors: open files that go along with it, at most 16.
+  public func send(_ parameters: JSON, passing descriptors: [Descriptor] = []) {
     guard more, !oneway else { return }
-    sink?(VarlinkReply(parameters: parameters, continues: true))
+    sink?(VarlinkReply(parameters: parameters, continues: true, descriptors: descriptors))
   }
 
   /// Completes the answer; later replies are dropped.
   ///
-  /// - Parameter parameters: the named results, an object.
-  public func finish(_ parameters: JSON = [:]) {
-    complete(VarlinkReply(parameters: parameters))
+  /// - Parameters:
+  ///   - parameters: the named results, an object.
+  ///   - descriptors: open files that go along with it, at most 16.
+  public func finish(_ parameters: JSON = [:], passing descriptors: [Descriptor] = []) {
+    complete(VarlinkReply(parameters: parameters, descriptors: descriptors))
   }
 
   /// Completes the answer with an error; later replies are dropped.

@@ -19,7 +19,9 @@ extension Setup {
   }
 
   mutating func makeConsole(_ path: String, devpts: String) throws(Failure) {
-    let pty = try Pty(in: try open(devpts, .directory))
+    let instance = try open(devpts, .directory)
+    try channel.send(.terminals, passing: instance)
+    let pty = try Pty(in: instance)
     let (folder, name) = try parent(of: path)
     if try folder.status(of: name) == nil { try makeFile(path, mode: 0o600, contents: []) }
     let tree = try MountTree(copying: "", from: pty.terminal)

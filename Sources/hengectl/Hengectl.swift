@@ -27,7 +27,7 @@ struct Hengectl: ParsableCommand {
           Terminate.self, Kill.self, Wait.self, Freeze.self, Thaw.self, Remove.self, Rename.self, Clone.self,
           Events.self,
         ]),
-      CommandGroup(name: "Inside", subcommands: [Units.self]),
+      CommandGroup(name: "Inside", subcommands: [Units.self, Bind.self, Unbind.self]),
       CommandGroup(
         name: "Image",
         subcommands: [ListImages.self, ImageStatus.self, ImportFS.self, ImportTar.self, RemoveImage.self]),

@@ -89,6 +89,11 @@ struct Status: ParsableCommand {
     if let supervisor = state?["supervisor"]?.intValue { line("Supervisor", "\(supervisor)") }
     if let group = text("cgroup") { line("Cgroup", group) }
     if let network = text("network") { line("Network", network) }
+    for bind in state?["binds"]?.arrayValue ?? [] {
+      func part(_ key: String) -> String { printable(bind[key]?.stringValue ?? "", limit: 200) }
+      let way = bind["readOnly"]?.boolValue == true ? " (read-only)" : ""
+      line("Bound", "\(part("source")) at \(part("path"))\(way)")
+    }
     if let bus = text("bus") { line("Guest bus", bus) }
     let failed = state?["failedUnits"]?.arrayValue ?? []
     if !failed.isEmpty { line("Failed", "\(failed.count) unit\(failed.count == 1 ? "" : "s")") }

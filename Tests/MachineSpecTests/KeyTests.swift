@@ -33,6 +33,11 @@ private let cases: [KeyCase] =
       bad: ["1", "x", "00000000000000000000000000000000"]),
     KeyCase("Machine", "Boot", good: ["no": "no", "OFF": "no", "0": "no"], bad: ["maybe", "2"]),
     KeyCase("Machine", "Ephemeral", good: ["true": "yes", "on": "yes"], bad: ["nope"]),
+    KeyCase("Machine", "Restart", same: ["on-failure", "always"], bad: ["yes", "on-abort", "On-Failure"]),
+    KeyCase("Machine", "RestartSec", good: ["2": "2s", "1min 500ms": "60500ms"], same: ["0s"], bad: ["-1", "infinity"]),
+    KeyCase("Machine", "RestartMaxDelaySec", same: ["5s"], bad: ["2d", "infinity", "x"]),
+    KeyCase("Machine", "StartLimitIntervalSec", good: ["1h": "3600s"], same: ["infinity", "0s"], bad: ["x"]),
+    KeyCase("Machine", "StartLimitBurst", same: ["0", "1000000"], bad: ["-1", "1000001", "infinity"]),
     KeyCase(
       "Machine", "Parameters",
       good: ["'a b' c": "\"a b\"|c", "a\\x20\"b\"": "\"a b\"", "\"\"": "\"\"", "\\u00e4": "\u{e4}"],
@@ -184,7 +189,10 @@ private let cases: [KeyCase] =
     #expect(!findings(tried).contains { $0.contains("unknown") })
     // All stored fields of the five sections: a key that is added without a row here changes this number.
     let spec = Spec()
-    let sections: [Any] = [spec.machine, spec.files, spec.exec, spec.resources, spec.network]
-    #expect(sections.map { Mirror(reflecting: $0).children.count }.reduce(0, +) == cases.count)
+    let sections: [Any] = [
+      spec.machine, spec.machine.restart, spec.files, spec.exec, spec.resources, spec.network,
+    ]
+    // The restart settings are a field too, and no key.
+    #expect(sections.map { Mirror(reflecting: $0).children.count }.reduce(0, +) == cases.count + 1)
   }
 }

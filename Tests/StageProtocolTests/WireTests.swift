@@ -54,7 +54,7 @@ let everything = StagePlan(
 }
 
 @Test(arguments: [
-  StageMessage.notifySocket, .console, .watchedFolder, .leader(4242), .executing(1 << 40), .connection,
+  StageMessage.notifySocket, .console, .terminals, .watchedFolder, .leader(4242), .executing(1 << 40), .connection,
   .failed(StageFailure(operation: "open", subject: "/x", reason: "no such file", errno: 2)),
   .failed(StageFailure(operation: "boot", subject: "", reason: "other", errno: 0, advice: "mend it", code: 5)),
 ])

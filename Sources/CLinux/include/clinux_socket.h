@@ -22,3 +22,10 @@ int clinux_peer_credentials(int socket, int *process, unsigned *uid);
 ssize_t clinux_send(int socket, const void *bytes, size_t size, int descriptor);
 /* recvmsg(2) of one packet; *descriptor becomes the one that came along, or -1. Surplus ones are closed. */
 ssize_t clinux_receive(int socket, void *bytes, size_t size, int *descriptor);
+
+/* The most descriptors that go with one message of a stream. */
+enum { clinux_stream_descriptors = 16 };
+/* sendmsg(2) of what the stream takes without waiting, the descriptors with its first byte; never raises SIGPIPE. */
+ssize_t clinux_stream_send(int socket, const void *bytes, size_t size, const int *descriptors, int count);
+/* recvmsg(2) of what is there; *count becomes the number of descriptors that came along. Surplus ones are closed. */
+ssize_t clinux_stream_receive(int socket, void *bytes, size_t size, int *descriptors, int capacity, int *count);
