@@ -34,7 +34,8 @@ private let cases: [KeyCase] =
     KeyCase("Machine", "Boot", good: ["no": "no", "OFF": "no", "0": "no"], bad: ["maybe", "2"]),
     KeyCase("Machine", "Ephemeral", good: ["true": "yes", "on": "yes"], bad: ["nope"]),
     KeyCase("Machine", "Restart", same: ["on-failure", "always"], bad: ["yes", "on-abort", "On-Failure"]),
-    KeyCase("Machine", "RestartSec", good: ["2": "2s", "1min 500ms": "60500ms"], same: ["0s"], bad: ["-1", "infinity"]),
+    KeyCase(
+      "Machine", "RestartSec", good: ["2": "2s", "1min 500ms": "60500ms"], same: ["0s"], bad: ["-1", "infinity"]),
     KeyCase("Machine", "RestartMaxDelaySec", same: ["5s"], bad: ["2d", "infinity", "x"]),
     KeyCase("Machine", "StartLimitIntervalSec", good: ["1h": "3600s"], same: ["infinity", "0s"], bad: ["x"]),
     KeyCase("Machine", "StartLimitBurst", same: ["0", "1000000"], bad: ["-1", "1000001", "infinity"]),
