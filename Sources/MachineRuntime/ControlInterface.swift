@@ -25,6 +25,7 @@ extension InterfaceDescription {
         leader: ?int,
         supervisor: int,
         started: int,
+        restarts: int,
         cgroup: ?string,
         uidBase: int,
         uidCount: int,
@@ -47,6 +48,15 @@ extension InterfaceDescription {
 
       # Answers once the machine is "running" (or degraded) or "stopped"; with more, tells the progress
       method Wait(goal: string) -> (state: ?State, progress: ?Progress)
+
+      # Answers once a unit of the machine is active, and fails once it has failed, or when there is none of that name
+      method WaitUnit(unit: string) -> (unit: Unit)
+
+      # Stops all processes of the machine where they stand, and answers when they do
+      method Freeze() -> (state: State)
+
+      # Lets the processes of a frozen machine go on
+      method Thaw() -> (state: State)
 
       # Stops the machine in good order and answers when nothing of it is left
       method PowerOff() -> (state: ?State, progress: ?Progress)

@@ -44,6 +44,7 @@ extension Supervisor {
       throw store.busy(name, "start", "'hengectl status \(name)' shows it")
     }
     self.lock = lock
+    tellPhase()
     try store.recover(name, lock: lock)
     let record = try store.record(of: name)
     self.record = record

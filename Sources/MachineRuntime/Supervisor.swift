@@ -51,6 +51,15 @@ public final class Supervisor {
   var runSources: [EventLoop.Source] = []
   var guest: GuestConnection?
   var deadline: EventLoop.Source?
+  /// When a machine that was asked over its bus gets a signal as well.
+  var patience: EventLoop.Source?
+  /// What the operator wants of a machine that is ending; nil when it ends by itself.
+  var asked: Stop?
+  var restarts = RestartTimes()
+  var freezing: FreezeWatch?
+  var isFrozen = false
+  var unitWaits: [UnitWait] = []
+  let diary: Diary
   private var rest: EventLoop.Source?
   var control: ControlServer?
   var observers: [Observer] = []
@@ -87,6 +96,7 @@ public final class Supervisor {
     self.name = name
     self.log = log
     store = MachineStore(places)
+    diary = Diary(of: name, in: store.events)
     programs = try Programs()
     loop = try EventLoop()
     let control = ControlServer(service: controlService(), on: loop)
@@ -137,7 +147,9 @@ public final class Supervisor {
     mark(next.name)
     log.info("\(name): \(next.name)")
     notifyHost()
+    tellPhase()
     tellObservers()
+    resumeUnitWaits()
   }
 
   /// Lets go of what only a start needs, and a moment after the last question of the memory that answering took: a

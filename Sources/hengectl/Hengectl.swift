@@ -25,7 +25,8 @@ struct Hengectl: ParsableCommand {
         name: "Machine",
         subcommands: [
           List.self, Status.self, Show.self, Create.self, Run.self, Start.self, PowerOff.self, Reboot.self,
-          Terminate.self, Kill.self, Wait.self, Remove.self, Clone.self, Enable.self, Disable.self,
+          Terminate.self, Kill.self, Wait.self, Freeze.self, Thaw.self, Remove.self, Rename.self, Clone.self,
+          Enable.self, Disable.self, Events.self,
         ]),
       CommandGroup(name: "Resource", subcommands: [SetLimit.self, Top.self]),
       CommandGroup(
