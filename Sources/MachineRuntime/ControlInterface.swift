@@ -72,6 +72,16 @@ extension InterfaceDescription {
       # The units of the machine, as its systemd lists them
       method ListUnits() -> (units: []Unit)
 
+      # The leader's pidfd comes along, for whoever looks into the machine
+      method OpenLeader() -> (leader: int)
+
+      # Attaches to the console. Along come: a stream, both ways; then the console's log, of which the first bytes, as
+      # many as told, are what was printed before; and where there is one the log before that
+      method OpenConsole() -> (logged: int)
+
+      # Sets the size of the console's terminal, in characters
+      method ResizeConsole(columns: int, rows: int) -> ()
+
       # It did not work; the message is one line for the operator, the code an exit code
       error Failed (message: string, code: int)
       """)

@@ -59,6 +59,7 @@ extension Supervisor {
     method("GetState") { [unowned self] _, responder in responder.finish(["state": stateJSON]) }
     method("ListUnits") { [unowned self] _, responder in listUnits(responder) }
     addMountMethods(method)
+    addConsoleMethods(method)
     return service
   }
 

@@ -55,7 +55,6 @@ extension Supervisor {
   /// Process 1 has ended: by itself, or with the signal that the kernel gives for a reboot or a poweroff.
   func leaderEnded() {
     guard let leader else { return }
-    console?.drain()
     let exit = (try? leader.process.reap(wait: true)) ?? nil
     endRun()
     let stop: Stop? = if case .stopping(let reason) = phase { reason } else { nil }
@@ -76,7 +75,7 @@ extension Supervisor {
       case .signalled(let number): "by signal \(number)"
       case nil: "in a way that is not known"
       }
-    let tail = folder.map { ConsoleLog.tail(in: $0, lines: 3) } ?? []
+    let tail = console?.tail(lines: 3) ?? []
     let last = tail.isEmpty ? "" : ", its last words: \(tail.joined(separator: " | "))"
     return Failure("run", name.description, "its process 1 ended \(how)\(last)")
   }
@@ -110,7 +109,7 @@ extension Supervisor {
     guest?.close()
     guest = nil
     notify = nil
-    console = nil
+    console?.detach()
     terminals = nil
     liveMounts = []
     leader = nil
@@ -124,6 +123,8 @@ extension Supervisor {
     deadline = nil
     stage = nil
     endRun()
+    console?.close()
+    console = nil
     undo.run()
     if let record, record.isEphemeral, let lock { try? store.discard(name, lock: lock) }
     lock = nil
