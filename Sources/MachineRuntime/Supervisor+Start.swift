@@ -116,7 +116,7 @@ extension Supervisor {
     machine.scratch = store.scratchFolder(of: name)
     machine.machineID = machineID(of: machine)
     var host = try HostFacts.probe(for: holder)
-    host.hasMachinesJournal = access("/var/log/journal/\(machine.machineID)", F_OK) == 0
+    host.hasMachinesJournal = JournalFolder.isThere(machine.machineID, owner: machine.rootID)
     do {
       var plan = try MachinePlan(spec: spec, host: host, machine: machine)
       plan.warnings += contradictions(spec, record)

@@ -92,12 +92,12 @@ private final class ConsoleSession {
   }
 
   func sit() throws(Failure) {
+    Terminal.complain(plain: "the console of \(name); ^] three times within a second leaves it")
     // Without control sequences: a question to the terminal that somebody answered long ago would be answered again,
     // into the machine.
     let before = withoutControlSequences(String(decoding: connection.history, as: UTF8.self))
     var text = TerminalText(isConsole: true)
     try standardOutput.writeAll(text.harmless(Array(before.utf8)) + text.rest(), subject: "standard output")
-    Terminal.complain(plain: "the console of \(name); ^] three times within a second leaves it")
     try check(tcgetattr(0, &saved), "use", "the terminal")
     var raw = saved
     cfmakeraw(&raw)
