@@ -103,6 +103,16 @@ extension InterfaceDescription {
       # Writes trees of the machine to a stream, of which one end comes along with the call
       method CopyFrom(paths: []string, options: ?[]string) -> (entries: int, bytes: int, complete: bool, notes: []string)
 
+      # The leader's pidfd comes along, for whoever looks into the machine
+      method OpenLeader() -> (leader: int)
+
+      # Attaches to the console. Along come: a stream, both ways; then the console's log, of which the first bytes, as
+      # many as told, are what was printed before; and where there is one the log before that
+      method OpenConsole() -> (logged: int)
+
+      # Sets the size of the console's terminal, in characters
+      method ResizeConsole(columns: int, rows: int) -> ()
+
       # It did not work; the message is one line for the operator, the code an exit code
       error Failed (message: string, code: int)
       """)

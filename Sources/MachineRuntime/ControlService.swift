@@ -67,6 +67,7 @@ extension Supervisor {
     method("ListUnits") { [unowned self] _, responder in try listUnits(responder) }
     addCopyMethods(method)
     addMountMethods(method)
+    addConsoleMethods(method)
     return service
   }
 

@@ -41,7 +41,7 @@ public final class Supervisor {
   var sealedStage: Descriptor?
   var offeredStage: (copy: Descriptor, ready: Descriptor)?
   var leader: (process: Pidfd, id: Int32)?
-  var console: ConsoleLog?
+  var console: Console?
   /// The machine's instance of devpts, held as the stage made it: whatever the machine mounts over it.
   var terminals: Descriptor?
   /// What was bound into the machine while it runs.

@@ -30,7 +30,10 @@ struct Hengectl: ParsableCommand {
         ]),
       CommandGroup(name: "Resource", subcommands: [SetLimit.self, Top.self]),
       CommandGroup(
-        name: "Inside", subcommands: [Units.self, CopyTo.self, CopyFrom.self, Bind.self, Unbind.self]),
+        name: "Inside",
+        subcommands: [
+          Units.self, ConsoleVerb.self, Journal.self, CopyTo.self, CopyFrom.self, Bind.self, Unbind.self,
+        ]),
       CommandGroup(name: "Network", subcommands: [Port.self]),
       CommandGroup(
         name: "Image",
