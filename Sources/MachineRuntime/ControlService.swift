@@ -57,6 +57,7 @@ extension Supervisor {
       responder.finish()
     }
     method("GetState") { [unowned self] _, responder in responder.finish(["state": stateJSON]) }
+    method("Execute") { [unowned self] call, responder in try execute(call, responder) }
     method("ListUnits") { [unowned self] _, responder in listUnits(responder) }
     return service
   }

@@ -109,6 +109,8 @@ extension Supervisor {
     network = nil
     guest?.close()
     guest = nil
+    executions?.close()
+    executions = nil
     notify = nil
     console = nil
     terminals = nil

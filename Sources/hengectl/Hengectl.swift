@@ -26,7 +26,7 @@ struct Hengectl: ParsableCommand {
           List.self, Status.self, Show.self, Create.self, Run.self, Start.self, PowerOff.self, Reboot.self,
           Terminate.self, Kill.self, Wait.self, Remove.self, Clone.self,
         ]),
-      CommandGroup(name: "Inside", subcommands: [Units.self]),
+      CommandGroup(name: "Inside", subcommands: [Exec.self, Shell.self, Units.self]),
       CommandGroup(
         name: "Image",
         subcommands: [ListImages.self, ImageStatus.self, ImportFS.self, ImportTar.self, RemoveImage.self]),

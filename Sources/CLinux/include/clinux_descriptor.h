@@ -59,3 +59,6 @@ void clinux_set_filesystem_ids(unsigned uid, unsigned gid);
 
 /* Whether descriptor is an anonymous file with all the seals of clinux_memfd_seal. */
 bool clinux_memfd_is_sealed(int descriptor);
+
+/* pipe2(2): the end to read from and the end to write to, close-on-exec. */
+int clinux_pipe(int ends[2]);

@@ -7,3 +7,5 @@ int clinux_pty_peer(int controller);
 /* Columns and rows of a terminal; -1 when it is none. */
 int clinux_terminal_size(int descriptor, int *columns, int *rows);
 int clinux_set_terminal_size(int descriptor, int columns, int rows);
+/* The number of a pty in its instance of devpts (TIOCGPTN), by its controlling side; -1 when it is none. */
+int clinux_pty_number(int controller);
