@@ -66,8 +66,8 @@ extension InterfaceDescription {
 
       # Runs a command in the machine as a transient service of its systemd, and answers with its exit status or the
       # signal that ended it; a message says why it did not run. Without command, a session has the user's shell.
-      # A stream is "null", or one of the pipes that come along: "pipe", or "fresh" for one made for this call. With a
-      # terminal, and more, the first reply passes the controlling side of a terminal of the machine's.
+      # A stream is "null", or "pipe" for the next of the pipes that come along, which must have been made for this
+      # call. With a terminal, and more, the first reply passes the controlling side of a terminal of the machine's.
       # The command ends when the connection is closed.
       method Execute(
         command: []string,
@@ -79,6 +79,10 @@ extension InterfaceDescription {
         terminal: ?TerminalSize,
         timeout: ?int
       ) -> (terminal: ?int, exit: ?int, signal: ?int, message: ?string)
+
+      # Starts a getty of the machine's on a terminal of its own, which the first reply passes; it ends when the
+      # connection is closed
+      method Login(terminal: ?TerminalSize) -> (terminal: ?int, exit: ?int, signal: ?int, message: ?string)
 
       # It did not work; the message is one line for the operator, the code an exit code
       error Failed (message: string, code: int)

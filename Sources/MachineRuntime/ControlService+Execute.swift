@@ -28,6 +28,21 @@ extension Supervisor {
     } else {
       request.streams = try streams(texts("streams"), call.descriptors)
     }
+    run(request, in: executions, responder)
+  }
+
+  func login(_ call: VarlinkCall, _ responder: VarlinkResponder) throws {
+    guard responder.more else { throw VarlinkError.expectedMore }
+    let executions = try readyExecutions()
+    let terminal = call.parameters["terminal"]
+    let pty = try makeTerminal(columns: terminal?["columns"]?.intValue, rows: terminal?["rows"]?.intValue)
+    var request = ExecutionRequest(command: ["a getty"])
+    request.existing = ("container-getty@\(try pty.number()).service", "system-container\\x2dgetty.slice")
+    responder.send(["terminal": 0], passing: [pty.controller])
+    run(request, in: executions, responder)
+  }
+
+  private func run(_ request: ExecutionRequest, in executions: Executions, _ responder: VarlinkResponder) {
     let execution = executions.run(request) { [responder] result in Self.answer(responder, result) }
     responder.onHangUp = { [weak executions, weak execution] in
       guard let executions, let execution else { return }
@@ -73,11 +88,12 @@ extension Supervisor {
     return pty
   }
 
-  /// The caller's standard streams. Only ends of pipes without a name get into the machine: a directory is a way out
-  /// of it (`openat`), a terminal takes keystrokes from whoever is in it (`TIOCSTI`), a socket belongs to the host's
-  /// network whatever it is connected to later, and a file that is open for one thing can be opened again for another.
+  /// The command's standard streams. Only pipes without a name get into the machine, made for this call: a directory is
+  /// a way out of it (`openat`), a terminal takes keystrokes from whoever is in it (`TIOCSTI`), a socket belongs to the
+  /// host's network whatever it is connected to later, a file that is open for one thing can be opened again for
+  /// another, and what others write to a pipe that they share is not the machine's to read.
   private func streams(_ words: [String], _ descriptors: [Descriptor]) throws(Failure) -> [Descriptor?] {
-    guard words.count == 3 else {
+    guard words.count == 3, let record else {
       throw Failure("run a command in", name.description, "it takes three streams", kind: .usage)
     }
     var rest = descriptors[...]
@@ -87,14 +103,12 @@ extension Supervisor {
         streams.append(nil)
         continue
       }
-      guard ["pipe", "fresh"].contains(word), let descriptor = rest.popFirst(), descriptor.isAnonymousPipe else {
-        throw Failure(
-          "pass a stream to", name.description, "only pipes are passed into a machine", kind: .usage)
+      guard word == "pipe", let descriptor = rest.popFirst(), descriptor.isAnonymousPipe else {
+        throw Failure("pass a stream to", name.description, "only pipes are passed into a machine", kind: .usage)
       }
-      // Made for this call and nobody else's: the command may open it again, as /dev/stdout.
-      if word == "fresh", let record {
-        try check(fchown(descriptor.raw, record.range.base, record.range.base), "pass on", "a pipe")
-      }
+      // The command may open it again, as /dev/stdout, whoever it runs as; only who has it can.
+      try check(fchown(descriptor.raw, record.range.base, record.range.base), "pass on", "a pipe")
+      try check(fchmod(descriptor.raw, 0o666), "pass on", "a pipe")
       streams.append(descriptor)
     }
     return streams

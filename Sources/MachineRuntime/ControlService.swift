@@ -58,6 +58,7 @@ extension Supervisor {
     }
     method("GetState") { [unowned self] _, responder in responder.finish(["state": stateJSON]) }
     method("Execute") { [unowned self] call, responder in try execute(call, responder) }
+    method("Login") { [unowned self] call, responder in try login(call, responder) }
     method("ListUnits") { [unowned self] _, responder in listUnits(responder) }
     return service
   }

@@ -32,6 +32,9 @@ final class Execution {
 
   var isEnded: Bool { completion == nil }
 
+  /// Its control group, from the machine's on.
+  var group: String { "system.slice/" + (request.existing.map { "\($0.slice)/" } ?? "") + unit }
+
   /// Closes our copies of its streams: the ends of pipes must be the command's alone.
   func releaseStreams() { request.streams = [] }
 

@@ -15,6 +15,8 @@ struct ExecutionRequest {
   var terminal: String?
   /// Whether it is a session of the user's, made by PAM.
   var isSession = false
+  /// A service that is there already and is started in its place, with its control group below `system.slice`.
+  var existing: (unit: String, slice: String)?
   /// How long it may run, in microseconds.
   var timeout: UInt64?
 

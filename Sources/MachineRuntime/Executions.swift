@@ -43,7 +43,7 @@ final class Executions {
     let digits = String(UInt64.random(in: 0 ... .max), radix: 16)
     let kind = request.isSession ? "shell" : "exec"
     let execution = Execution(
-      request, unit: "henge-\(kind)-\(digits).service", machine: machine, completion)
+      request, unit: request.existing?.unit ?? "henge-\(kind)-\(digits).service", machine: machine, completion)
     running[execution.path] = execution
     withManager { [weak self] result in
       guard let self, !execution.isEnded else { return }
@@ -57,9 +57,14 @@ final class Executions {
 
   private func start(_ execution: Execution, _ manager: Manager) {
     if let verdict = execution.verdict { return end(execution, verdict) }
-    manager.start(execution.request.service(named: execution.unit)) { [weak self] result in
+    let started: (Result<Void, BusError>) -> Void = { [weak self] result in
       guard let self, case .failure(let error) = result else { return }
       end(execution, .lost(failure(error)))
+    }
+    if execution.request.existing != nil {
+      manager.startUnit(execution.unit, started)
+    } else {
+      manager.start(execution.request.service(named: execution.unit), started)
     }
     execution.releaseStreams()
     if let timeout = execution.request.timeout,
@@ -103,7 +108,7 @@ final class Executions {
   }
 
   private func group(of execution: Execution, _ file: String, _ flags: OpenFlags) throws(Failure) -> Descriptor {
-    try payload.descriptor.open("system.slice/\(execution.unit)/\(file)", flags, lookup: .beneath)
+    try payload.descriptor.open("\(execution.group)/\(file)", flags, lookup: .beneath)
   }
 
   private func end(_ execution: Execution, _ result: ExecutionResult) {

@@ -16,7 +16,9 @@ struct TerminalChoice: ParsableArguments {
 }
 
 /// Runs something inside a machine with our streams or our terminal, and ends as it ends.
-private func execute(_ text: String, _ parameters: JSON, pty: Bool, canLeave: Bool) throws -> Never {
+private func execute(
+  _ text: String, _ parameters: JSON, method: String = "Execute", pty: Bool, canLeave: Bool
+) throws -> Never {
   let name = try MachineName(text)
   let manager = try manager()
   var parameters = parameters
@@ -24,11 +26,12 @@ private func execute(_ text: String, _ parameters: JSON, pty: Bool, canLeave: Bo
   if pty {
     let size = TerminalSession.size
     parameters["terminal"] = ["columns": JSON(size.columns), "rows": JSON(size.rows)]
-    var environment = parameters["environment"]?.arrayValue ?? []
-    if let term = getenv("TERM") { environment.insert(.string("TERM=" + String(cString: term)), at: 0) }
-    parameters["environment"] = .array(environment)
+    // What the operator names counts more.
+    if let environment = parameters["environment"]?.arrayValue, let term = getenv("TERM") {
+      parameters["environment"] = .array([.string("TERM=" + String(cString: term))] + environment)
+    }
     end = try manager.execute(
-      name, "Execute", parameters,
+      name, method, parameters,
       terminal: { controller, client in
         let session = try TerminalSession(canLeave: canLeave)
         return try !session.run(with: controller, until: client)
@@ -37,7 +40,7 @@ private func execute(_ text: String, _ parameters: JSON, pty: Bool, canLeave: Bo
     var streams = try StandardStreams()
     parameters["streams"] = JSON(streams.words)
     end = try manager.execute(
-      name, "Execute", parameters, passing: streams.descriptors, sent: { streams.run(until: $0) })
+      name, method, parameters, passing: streams.descriptors, sent: { streams.run(until: $0) })
   }
   if let message = end?.message { Terminal.complain(printable(message)) }
   exit(end?.code ?? 0)
@@ -62,17 +65,15 @@ struct Exec: ParsableCommand {
   @OptionGroup var terminal: TerminalChoice
   @Option(help: "Stop it after this many seconds, and end with 124.") var timeout: Double?
   @Argument(help: "The machine.") var name: String
-  @Argument(parsing: .captureForPassthrough, help: "The command and its arguments.") var command: [String]
+  @Argument(parsing: .postTerminator, help: "The command and its arguments.") var command: [String] = []
 
   func run() throws {
-    var words = command[...]
-    if words.first == "--" { words = words.dropFirst() }
-    guard !words.isEmpty else { throw ValidationError("no command is given") }
+    guard !command.isEmpty else { throw ValidationError("no command is given") }
     if let bad = environment.first(where: { !$0.contains("=") || $0.hasPrefix("=") }) {
       throw ValidationError("--env takes NAME=VALUE, not '\(bad)'")
     }
     var parameters: JSON = [
-      "command": JSON(Array(words)), "user": JSON(user), "directory": JSON(workdir), "environment": JSON(environment),
+      "command": JSON(command), "user": JSON(user), "directory": JSON(workdir), "environment": JSON(environment),
     ]
     if let timeout {
       guard timeout >= 0, timeout < 1e9 else { throw ValidationError("--timeout takes seconds from 0 on") }
@@ -95,7 +96,7 @@ struct Shell: ParsableCommand {
   var environment: [String] = []
   @Argument(help: ArgumentHelp("The machine, with a user before it; root without one.", valueName: "[user@]machine"))
   var target: String
-  @Argument(parsing: .captureForPassthrough, help: "The command and its arguments.") var command: [String] = []
+  @Argument(parsing: .postTerminator, help: "The command and its arguments.") var command: [String] = []
 
   func run() throws {
     var user = "root"
@@ -105,12 +106,42 @@ struct Shell: ParsableCommand {
       name = String(target[target.index(after: at)...])
       guard !user.isEmpty else { throw ValidationError("no user stands before the @ of '\(target)'") }
     }
-    var words = command[...]
-    if words.first == "--" { words = words.dropFirst() }
     try execute(
       name,
       [
-        "command": JSON(Array(words)), "user": .string(user), "environment": JSON(environment), "session": true,
+        "command": JSON(command), "user": .string(user), "environment": JSON(environment), "session": true,
       ], pty: terminal.wanted, canLeave: true)
   }
+}
+
+struct Login: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "login", abstract: "Have a machine's getty ask for a name and a password, on a terminal of its own.",
+    discussion: "^] pressed three times within a second leaves it.")
+
+  @Argument(help: "The machine.") var name: String
+
+  func run() throws { try execute(name, [:], method: "Login", pty: true, canLeave: true) }
+}
+
+/// The command line of a verb that takes a command, with `--` before that, so that options of ours may stand on both
+/// sides of the machine's name and none is taken from the command.
+func markingCommand(_ arguments: [String]) -> [String] {
+  guard let verb = arguments.first, ["exec", "shell"].contains(verb) else { return arguments }
+  let valued = ["--user", "--workdir", "--env", "--timeout"]
+  var index = 1
+  var hasName = false
+  while index < arguments.count {
+    let word = arguments[index]
+    if word == "--" { return arguments }
+    if word.hasPrefix("-") {
+      index += valued.contains(word) ? 2 : 1
+    } else if !hasName {
+      hasName = true
+      index += 1
+    } else {
+      return arguments[..<index] + ["--"] + arguments[index...]
+    }
+  }
+  return arguments
 }

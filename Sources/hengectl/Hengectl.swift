@@ -26,7 +26,7 @@ struct Hengectl: ParsableCommand {
           List.self, Status.self, Show.self, Create.self, Run.self, Start.self, PowerOff.self, Reboot.self,
           Terminate.self, Kill.self, Wait.self, Remove.self, Clone.self,
         ]),
-      CommandGroup(name: "Inside", subcommands: [Exec.self, Shell.self, Units.self]),
+      CommandGroup(name: "Inside", subcommands: [Exec.self, Shell.self, Login.self, Units.self]),
       CommandGroup(
         name: "Image",
         subcommands: [ListImages.self, ImageStatus.self, ImportFS.self, ImportTar.self, RemoveImage.self]),
@@ -36,7 +36,7 @@ struct Hengectl: ParsableCommand {
   /// Ends with the exit code that the failure stands for; the parser's own errors are usage errors.
   static func main() {
     do {
-      var command = try parseAsRoot()
+      var command = try parseAsRoot(markingCommand(Array(CommandLine.arguments.dropFirst())))
       try command.run()
     } catch let failure as Failure {
       Terminal.fail(failure)

@@ -1,20 +1,23 @@
+import CLinux
 import Glibc
 import Linux
 
 /// One way of a copy between two descriptors, a bounded piece at a time.
 final class Relay {
-  let source: Descriptor
-  private(set) var sink: Descriptor?
+  private var source: Descriptor?
+  private var sink: Descriptor?
   /// Looks at each piece on its way; false ends the whole copy.
-  var inspect: (ArraySlice<UInt8>) -> Bool = { _ in true }
+  var inspect: ((ArraySlice<UInt8>) -> Bool)?
   /// What is written when the source has come to its end.
   var farewell: [UInt8] = []
   /// Whether an end of the source may be none: a terminal of a machine that a getty hangs up is opened again.
   var comesBack = false
-  private(set) var isEnded = false
+  /// Whether one of the two is a pipe of ours that never waits: then pages are moved, and nothing is copied.
+  var canSplice = false
   /// Nothing comes just now, though the kernel says that it is the end.
   private(set) var isResting = false
-  private var buffer = [UInt8](repeating: 0, count: 65536)
+  private var isFull = false
+  private var buffer: [UInt8] = []
   private var pending = 0..<0
 
   init(from source: Descriptor, to sink: Descriptor) {
@@ -22,11 +25,13 @@ final class Relay {
     self.sink = sink
   }
 
+  var isEnded: Bool { sink == nil }
+
   /// What to wait for.
   var entry: pollfd? {
-    if let sink, !pending.isEmpty { return pollfd(fd: sink.raw, events: Int16(POLLOUT), revents: 0) }
-    if isEnded || isResting { return nil }
-    return pollfd(fd: source.raw, events: Int16(POLLIN), revents: 0)
+    guard let sink, !isResting else { return nil }
+    if isFull || !pending.isEmpty { return pollfd(fd: sink.raw, events: Int16(POLLOUT), revents: 0) }
+    return source.map { pollfd(fd: $0.raw, events: Int16(POLLIN), revents: 0) }
   }
 
   func wake() { isResting = false }
@@ -35,7 +40,9 @@ final class Relay {
   ///
   /// - Returns: false when the whole copy is to end.
   func step() -> Bool {
-    if pending.isEmpty {
+    if canSplice, pending.isEmpty, moved() { return true }
+    if pending.isEmpty, let source {
+      if buffer.isEmpty { buffer = [UInt8](repeating: 0, count: 65536) }
       let count = read(source.raw, &buffer, buffer.count)
       if count < 0, errno == EAGAIN || errno == EINTR { return true }
       if count <= 0 {
@@ -43,9 +50,32 @@ final class Relay {
         return true
       }
       pending = 0..<count
-      guard inspect(buffer[pending]) else { return false }
+      if let inspect, !inspect(buffer[pending]) { return false }
     }
     flush()
+    return true
+  }
+
+  /// Moves pages from pipe to pipe, or between a pipe and a file.
+  ///
+  /// - Returns: false where that cannot be done.
+  private func moved() -> Bool {
+    guard let source, let sink else { return false }
+    let count = clinux_splice(source.raw, sink.raw, 1 << 20)
+    if count > 0 {
+      isFull = false
+    } else if count == 0 {
+      finish()
+    } else if errno == EAGAIN {
+      // One of the two: which one shows when the other has been waited for.
+      isFull.toggle()
+    } else if errno == EINVAL {
+      canSplice = false
+      isFull = false
+      return false
+    } else if errno != EINTR {
+      drop()
+    }
     return true
   }
 
@@ -53,22 +83,26 @@ final class Relay {
     guard let sink, !pending.isEmpty else { return }
     let count = buffer[pending].withUnsafeBytes { write(sink.raw, $0.baseAddress, $0.count) }
     if count > 0 { pending = pending.lowerBound + count..<pending.upperBound }
-    // Nobody reads any more: what still comes is thrown away where it is read, so that the source sees it too.
-    if count < 0, errno != EAGAIN, errno != EINTR { finish() }
-    if pending.isEmpty, isEnded { self.sink = nil }
+    if count < 0, errno != EAGAIN, errno != EINTR { drop() }
+    if pending.isEmpty, source == nil { self.sink = nil }
   }
 
-  /// Ends the way, with what is still to be said.
-  func finish() {
-    guard !isEnded else { return }
-    isEnded = true
-    if pending.isEmpty, !farewell.isEmpty {
-      buffer.replaceSubrange(0..<farewell.count, with: farewell)
-      pending = 0..<farewell.count
-    } else {
-      pending = 0..<0
+  /// The source has come to its end.
+  private func finish() {
+    source = nil
+    if farewell.isEmpty {
       sink = nil
+    } else {
+      buffer = farewell
+      pending = 0..<farewell.count
     }
+  }
+
+  /// Nobody reads any more; whoever writes is to learn of it.
+  private func drop() {
+    source = nil
+    sink = nil
+    pending = 0..<0
   }
 }
 

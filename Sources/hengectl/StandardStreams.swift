@@ -2,8 +2,8 @@ import Glibc
 import Linux
 import Varlink
 
-/// Our standard streams on their way into a machine: pipes go as they are, so that nothing is slower than without us;
-/// everything else is copied through a pipe made for it.
+/// Our standard streams on their way into a machine, each through a pipe made for it. Nothing that is open here gets
+/// in itself; what is a pipe already is moved on page by page, and nearly as fast as without us.
 struct StandardStreams {
   /// A word for each stream, as the supervisor takes them.
   private(set) var words: [String] = []
@@ -11,7 +11,6 @@ struct StandardStreams {
   private(set) var descriptors: [Descriptor] = []
   private var inputs: [Relay] = []
   private var outputs: [Relay] = []
-  private var passed: [Int32] = []
 
   init() throws(Failure) {
     var shared: (status: FileStatus, pipe: Descriptor)?
@@ -25,43 +24,40 @@ struct StandardStreams {
       if status.kind == .directory {
         throw Failure("pass on", "standard stream \(number)", "it is a directory", kind: .usage)
       }
-      if status.kind == .characterDevice, (status.major, status.minor) == (1, 3) {
+      if status.kind == .characterDevice, status.major == 1, status.minor == 3 {
         words.append("null")
-      } else if own.isAnonymousPipe {
-        words.append("pipe")
-        descriptors.append(own)
-        passed.append(number)
+        continue
+      }
+      words.append("pipe")
+      if number == 2, let shared, shared.status.device == status.device, shared.status.inode == status.inode {
+        // One place for both: through one pipe, so that their order stays.
+        descriptors.append(shared.pipe)
+        continue
+      }
+      let pipe = try Pipe(size: 1 << 20)
+      let relay = number == 0 ? Relay(from: own, to: pipe.input) : Relay(from: pipe.output, to: own)
+      relay.canSplice = true
+      try (number == 0 ? pipe.input : pipe.output).setNonBlocking()
+      if number == 0 {
+        inputs.append(relay)
+        descriptors.append(pipe.output)
       } else {
-        words.append("fresh")
-        if number == 2, let shared, shared.status.device == status.device, shared.status.inode == status.inode {
-          // One file for both: through one pipe, so that their order stays.
-          descriptors.append(shared.pipe)
-          continue
-        }
-        let pipe = try Pipe()
-        let ours = number == 0 ? pipe.input : pipe.output
-        _ = fcntl(ours.raw, F_SETFL, (number == 0 ? O_WRONLY : O_RDONLY) | O_NONBLOCK)
-        if number == 0 {
-          inputs.append(Relay(from: own, to: pipe.input))
-          descriptors.append(pipe.output)
-        } else {
-          outputs.append(Relay(from: pipe.output, to: own))
-          descriptors.append(pipe.input)
-          if number == 1 { shared = (status, pipe.input) }
-        }
+        outputs.append(relay)
+        descriptors.append(pipe.input)
+        if number == 1 { shared = (status, pipe.input) }
       }
     }
   }
 
   /// Lets go of what the command has now: it must be alone with the ends that it reads from and writes to.
-  private mutating func release() {
+  private func release() {
     let null = open("/dev/null", O_RDWR | O_CLOEXEC)
     guard null >= 0 else { return }
     defer { close(null) }
     // The numbers stay with whoever still has them, the pipes do not.
     for descriptor in descriptors { dup2(null, descriptor.raw) }
-    // Standard error stays, for what we have to say ourselves.
-    for number in passed where number < 2 { dup2(null, number) }
+    // The relays have their own. Standard error stays, for what we have to say ourselves.
+    for number in Int32(0)...1 { dup2(null, number) }
   }
 
   /// Copies until the reply is there.

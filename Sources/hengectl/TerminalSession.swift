@@ -54,7 +54,7 @@ final class TerminalSession {
     with remote: Descriptor, until client: VarlinkClient, sendsInput: Bool = true,
     onResize: @escaping (_ columns: Int, _ rows: Int) -> Void = { _, _ in }
   ) throws -> Bool {
-    _ = clinux_set_nonblocking(remote.raw, true)
+    try remote.setNonBlocking()
     let output = Relay(from: remote, to: try standard(1))
     output.comesBack = true
     let input = Relay(from: try standard(0), to: remote)
