@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -42,6 +43,24 @@ int clinux_mount_propagation(int directory, const char *path, bool recursive, un
 int clinux_move_mount(int mount, int target) {
   return move_mount(mount, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
 }
+
+/* Linux 6.8; older headers do not have it. */
+#ifndef STATX_MNT_ID_UNIQUE
+#define STATX_MNT_ID_UNIQUE 0x00004000U
+#endif
+
+int clinux_mount_id(int descriptor, uint64_t *id) {
+  struct statx status;
+  if (statx(descriptor, "", AT_EMPTY_PATH, STATX_MNT_ID_UNIQUE, &status) < 0) return -1;
+  if (!(status.stx_mask & STATX_MNT_ID_UNIQUE)) {
+    errno = ENOSYS;
+    return -1;
+  }
+  *id = status.stx_mnt_id;
+  return 0;
+}
+
+int clinux_unmount(const char *path, bool lazy) { return umount2(path, UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0)); }
 
 int clinux_fsopen(const char *filesystem) { return fsopen(filesystem, FSOPEN_CLOEXEC); }
 

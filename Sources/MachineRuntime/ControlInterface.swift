@@ -11,6 +11,9 @@ extension InterfaceDescription {
       # A unit of the machine
       type Unit (name: string, description: string, load: string, active: string, sub: string)
 
+      # What was bound into the machine while it runs
+      type Bind (path: string, source: string, readOnly: bool)
+
       # A moment of the start on the monotonic clock, in microseconds
       type Moment (name: string, at: int)
 
@@ -28,6 +31,7 @@ extension InterfaceDescription {
         status: string,
         bus: ?string,
         network: ?string,
+        binds: []Bind,
         failedUnits: []FailedUnit,
         moments: []Moment
       )
@@ -54,6 +58,13 @@ extension InterfaceDescription {
 
       # Sends a signal to the leader, or to all processes of the machine
       method Kill(whom: string, signal: int) -> ()
+
+      # Attaches a mount in the machine: a detached tree, as of open_tree(2), that comes along as a descriptor; source is
+      # what to call it. Mapped shows files of the host's id N as the machine's id N
+      method Bind(path: string, source: string, readOnly: ?bool, mapped: ?bool, mkdir: ?bool) -> ()
+
+      # Detaches what Bind attached
+      method Unbind(path: string, lazy: ?bool) -> ()
 
       # What there is to know
       method GetState() -> (state: State)

@@ -60,6 +60,7 @@ extension Supervisor {
     method("Execute") { [unowned self] call, responder in try execute(call, responder) }
     method("Login") { [unowned self] call, responder in try login(call, responder) }
     method("ListUnits") { [unowned self] _, responder in listUnits(responder) }
+    addMountMethods(method)
     return service
   }
 
@@ -110,6 +111,8 @@ extension Supervisor {
       "uidBase": JSON(record?.range.base ?? 0), "uidCount": JSON(record?.range.count ?? 0),
       "status": .string(statusText), "bus": JSON(guest?.kind),
       "network": JSON(network?.description),
+      "binds": .array(
+        liveMounts.map { ["path": .string($0.path), "source": .string($0.source), "readOnly": .bool($0.isReadOnly)] }),
       "failedUnits": .array(
         failed.map {
           ["name": .string($0.name), "description": .string($0.description), "lines": JSON($0.lines)]

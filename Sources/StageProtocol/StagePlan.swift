@@ -45,6 +45,8 @@ public enum StageMessage: Sendable, Equatable {
   case leader(Int32)
   /// Exec is next, at this time of the monotonic clock in microseconds.
   case executing(UInt64)
+  /// A mount of a running machine was attached or detached: its number, unique as long as the host is up.
+  case mounted(UInt64)
   /// A joined process has a connection, which comes along.
   case connection
   /// It did not work; nothing more follows.
@@ -85,4 +87,8 @@ public enum StageDescriptor {
   public static let plan: Int32 = 4
   /// The machine's user namespace, or when joining the leader's pidfd.
   public static let namespace: Int32 = 5
+  /// For a mount that is to be attached: its detached tree.
+  public static let tree: Int32 = 6
+  /// And the user namespace that maps its ids.
+  public static let users: Int32 = 7
 }

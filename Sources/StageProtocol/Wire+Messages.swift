@@ -37,6 +37,7 @@ extension StageMessage {
     case .connection: writer.byte(5)
     case .watchedFolder: writer.byte(7)
     case .terminals: writer.byte(8)
+    case .mounted(let mount): writer.byte(9); writer.integer(mount)
     case .failed(let failure):
       writer.byte(6)
       writer.text(failure.operation)
@@ -62,6 +63,7 @@ extension StageMessage {
     case 5: self = .connection
     case 7: self = .watchedFolder
     case 8: self = .terminals
+    case 9: self = .mounted(try reader.integer())
     case 6:
       self = .failed(
         StageFailure(

@@ -24,6 +24,12 @@ int clinux_mount_propagation(int directory, const char *path, bool recursive, un
 /* move_mount(2): attaches a detached mount on top of what target (a descriptor) refers to. */
 int clinux_move_mount(int mount, int target);
 
+/* The number of the mount that a descriptor is in, which no other mount gets as long as the kernel runs. */
+int clinux_mount_id(int descriptor, uint64_t *id);
+
+/* umount2(2) without following a link at the end of the path. */
+int clinux_unmount(const char *path, bool lazy);
+
 int clinux_fsopen(const char *filesystem);
 int clinux_fsconfig_string(int context, const char *key, const char *value);
 int clinux_fsconfig_flag(int context, const char *key);
