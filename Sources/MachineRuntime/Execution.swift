@@ -72,8 +72,12 @@ final class Execution {
   }
 
   private var outcome: ExecutionResult {
+    if result == "timeout", jobResult != "done" {
+      return .lost(
+        Failure("run a command in", machine, "the machine did not come to start it in time", kind: .timedOut))
+    }
     // CLD_EXITED, CLD_KILLED, CLD_DUMPED.
-    switch mainCode {
+    return switch mainCode {
     case 1: jobResult == "failed" ? startFailure ?? .exited(mainStatus) : .exited(mainStatus)
     case 2, 3: .signalled(mainStatus)
     default:

@@ -34,6 +34,8 @@ public struct TransientService: Sendable {
   public var utmpIdentifier: String?
   /// Whether only its main process is asked to end before all of it is killed.
   public var endsMainFirst = false
+  /// How long it may take to come to its program, in microseconds: looking up a user, making a session.
+  public var startTimeout: UInt64 = 25_000_000
   /// How long it has from being asked to end to being killed, in microseconds.
   public var stopTimeout: UInt64 = 3_000_000
 
@@ -76,7 +78,9 @@ public struct TransientService: Sendable {
       try flag("SendSIGHUP", true)
       // As a program expects to find it; services usually have it ignored.
       try flag("IgnoreSIGPIPE", false)
-      try Self.property("TimeoutStopUSec", "t", message) { message throws(BusError) in try message.append(stopTimeout) }
+      for (name, time) in [("TimeoutStartUSec", startTimeout), ("TimeoutStopUSec", stopTimeout)] {
+        try Self.property(name, "t", message) { message throws(BusError) in try message.append(time) }
+      }
       try text("User", user)
       try text("Group", group)
       try text("WorkingDirectory", directory)
@@ -162,20 +166,8 @@ extension Manager {
   /// Starts a unit that is there. The method is `StartUnit`.
   @discardableResult
   public func startUnit(_ unit: String, _ completion: @escaping (Result<Void, BusError>) -> Void) -> BusCall {
-    job("StartUnit", unit, completion)
-  }
-
-  /// Stops a unit, or has its start given up. The method is `StopUnit`.
-  @discardableResult
-  public func stopUnit(_ unit: String, _ completion: @escaping (Result<Void, BusError>) -> Void) -> BusCall {
-    job("StopUnit", unit, completion)
-  }
-
-  private func job(
-    _ member: String, _ unit: String, _ completion: @escaping (Result<Void, BusError>) -> Void
-  ) -> BusCall {
     call(
-      member,
+      "StartUnit",
       arguments: { message throws(BusError) in
         try message.append(unit)
         try message.append("replace")
