@@ -30,3 +30,8 @@ int clinux_poll_with_signals(struct pollfd *entries, int count) {
   sigemptyset(&none);
   return ppoll(entries, (nfds_t)count, NULL, &none);
 }
+
+int clinux_pty_number(int controller) {
+  unsigned number;
+  return ioctl(controller, TIOCGPTN, &number) < 0 ? -1 : (int)number;
+}

@@ -150,6 +150,8 @@ extension Supervisor {
     network?.stop()
     guest?.close()
     guest = nil
+    executions?.close()
+    executions = nil
     notify = nil
     console?.detach()
     terminals = nil

@@ -50,6 +50,8 @@ public final class Supervisor {
   /// What belongs to this run of the machine and ends with it.
   var runSources: [EventLoop.Source] = []
   var guest: GuestConnection?
+  /// The commands that run inside; from the first one on.
+  var executions: Executions?
   var deadline: EventLoop.Source?
   /// When a machine that was asked over its bus gets a signal as well.
   var patience: EventLoop.Source?

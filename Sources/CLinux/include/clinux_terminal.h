@@ -11,3 +11,5 @@ int clinux_set_terminal_size(int descriptor, int columns, int rows);
 /* Waits without a limit, with no signal blocked meanwhile: one that is blocked otherwise comes in here and nowhere
  * else (ppoll). */
 int clinux_poll_with_signals(struct pollfd *entries, int count);
+/* The number of a pty in its instance of devpts (TIOCGPTN), by its controlling side; -1 when it is none. */
+int clinux_pty_number(int controller);
