@@ -8,6 +8,8 @@ public struct HostFacts: Sendable, Equatable {
   public var osRelease: [UInt8] = []
   /// Where control groups come from.
   public var cgroup = CgroupFacts()
+  /// The host's systemd, where it has one that is ours to ask.
+  public var manager = HostManager.none
   /// What this process may do.
   public var privilege = Privilege.root
   /// The numbers of capabilities that this kernel knows are those below.
@@ -37,6 +39,26 @@ public enum Privilege: String, Sendable {
   case user
 }
 
+/// The systemd of the host's that keeps the tree of control groups.
+public enum HostManager: Sendable, Equatable {
+  /// There is none.
+  case none
+  /// The host's process 1.
+  case system
+  /// The manager of the user that we run as, with the user's run-time folder.
+  case user(runtime: String)
+}
+
+/// Who makes a machine's control group.
+public enum CgroupKeeper: Sendable, Equatable {
+  /// We do, below our own group.
+  case nobody
+  /// The host's systemd, as a transient scope.
+  case scope
+  /// It has made it already: the service of this name, which this process is in.
+  case service(String)
+}
+
 /// The control group that machines are made below.
 public struct CgroupFacts: Sendable, Equatable {
   /// How the host mounts control groups.
@@ -52,10 +74,12 @@ public struct CgroupFacts: Sendable, Equatable {
   public var layout = Layout.missing
   /// Where version 2 is mounted.
   public var mount = ""
-  /// The folder of this process's own group.
+  /// The folder that groups of machines are made in.
   public var own = ""
   /// Whether groups may be made in it.
   public var isOurs = true
+  /// Who makes the groups of machines.
+  public var keeper = CgroupKeeper.nobody
   /// Whether the host's mount has `nsdelegate`.
   public var delegatesToNamespaces = false
   /// Controllers that groups below our own may have.

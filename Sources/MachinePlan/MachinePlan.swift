@@ -18,6 +18,21 @@ public struct MachinePlan: Sendable, Equatable {
   }
 }
 
+extension MachinePlan {
+  /// The control group that is made.
+  public var group: CgroupPlan? {
+    get {
+      for case .cgroup(let plan) in hostSteps { return plan }
+      return nil
+    }
+    set {
+      guard let newValue, let index = hostSteps.firstIndex(where: { if case .cgroup = $0 { true } else { false } })
+      else { return }
+      hostSteps[index] = .cgroup(newValue)
+    }
+  }
+}
+
 /// One step of the supervisor's, on the host.
 public enum HostStep: Sendable, Equatable {
   /// Gives the files of a tree to another range of ids.
@@ -39,6 +54,12 @@ public struct CgroupPlan: Sendable, Equatable {
   public var parent: String
   /// Its name there.
   public var name: String
+  /// Who makes it.
+  public var keeper: CgroupKeeper
+  /// Where control groups are mounted.
+  public var mount: String
+  /// What it is for, in words.
+  public var title: String
   /// The host's id that the machine's part is delegated to.
   public var delegate: UInt32
   /// Files of the machine's part that belong to the delegate besides the folder.

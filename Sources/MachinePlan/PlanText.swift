@@ -5,6 +5,8 @@ extension HostStep {
   public var description: String {
     switch self {
     case .shiftOwnership(let path, let from, let to, _): "give the files of \(path) from ids \(from)… to ids \(to)…"
+    case .cgroup(let plan) where plan.keeper == .scope:
+      "have the host's systemd make the scope \(plan.name), its payload for id \(plan.delegate)"
     case .cgroup(let plan): "make the control group \(plan.parent)/\(plan.name), its payload for id \(plan.delegate)"
     case .journalFolder(let path, let owner): "make the journal folder \(path), for id \(owner)"
     case .scratchFolder(let path, _, _): "make the folder \(path) for what is written, gone when the machine stops"

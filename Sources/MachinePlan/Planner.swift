@@ -86,8 +86,8 @@ struct Planner {
     steps.append(
       .cgroup(
         CgroupPlan(
-          parent: host.cgroup.own, name: groupName, delegate: machine.rootID,
-          delegatedFiles: host.cgroup.delegatedFiles,
+          parent: host.cgroup.own, name: groupName, keeper: host.cgroup.keeper, mount: host.cgroup.mount,
+          title: "Machine \(machine.name)", delegate: machine.rootID, delegatedFiles: host.cgroup.delegatedFiles,
           // Far above what any system needs, far below what would hurt the host: every group costs kernel memory.
           maxDepth: 64, maxDescendants: 16384)))
     steps.append(.userNamespace(base: machine.rootID, count: machine.idCount))
@@ -95,7 +95,14 @@ struct Planner {
   }
 
   /// Another installation on this host may have a machine of the same name, but not of the same id.
-  private var groupName: String { "henge-\(machine.name)-\(machine.uuid.plain.prefix(8))" }
+  private var groupName: String {
+    let name = "henge-\(machine.name)-\(machine.uuid.plain.prefix(8))"
+    return switch host.cgroup.keeper {
+    case .nobody: name
+    case .scope: "\(name).scope"
+    case .service(let service): service
+    }
+  }
 
   /// What `hostname` says already decides unless the image has an `/etc/hostname`; a name in the spec decides over that
   /// as well. systemd in a container takes its kernel command line from these arguments.

@@ -19,15 +19,27 @@ extension Supervisor {
     mark("requested")
     phase = .starting
     do {
-      try prepare(overrides: overrides)
-      try startStage()
+      let group = try prepare(overrides: overrides)
+      cgroups.claim(group) { [unowned self] result in claimed(result) }
     } catch {
       throw finish(error as? Failure ?? Failure("start", name.description, "\(error)"))
         ?? Failure("start", name.description, "\(error)")
     }
   }
 
-  private func prepare(overrides: [String]) throws {
+  /// Whoever keeps the host's control groups has answered: the rest of the way to process 1.
+  private func claimed(_ result: Result<CgroupPlan, Failure>) {
+    // It may have been told to stop meanwhile.
+    guard case .starting = phase else { return }
+    do {
+      try makeHost(try result.get())
+      try startStage()
+    } catch {
+      _ = finish(error as? Failure ?? Failure("start", name.description, "\(error)"))
+    }
+  }
+
+  private func prepare(overrides: [String]) throws -> CgroupPlan {
     guard let lock = try store.lock(name) else {
       throw store.busy(name, "start", "'hengectl status \(name)' shows it")
     }
@@ -53,7 +65,16 @@ extension Supervisor {
       bootID: try currentBootID(), supervisor: getpid(), started: clinux_unix_seconds())
     try saveState()
     try control?.listen(in: folder)
+    guard let group = plan.group else { throw Failure("carry out", "the plan", "it lacks a step") }
+    chooseCgroups(for: group)
+    return group
+  }
 
+  private func makeHost(_ group: CgroupPlan) throws {
+    guard var plan else { return }
+    plan.group = group
+    self.plan = plan
+    mark("claimed")
     host = try HostPreparation(
       plan.hostSteps, cgroups: cgroups, undo: undo,
       note: { [unowned self] path throws(Failure) in
@@ -115,6 +136,7 @@ extension Supervisor {
     machine.scratch = store.scratchFolder(of: name)
     machine.machineID = machineID(of: machine)
     var host = try HostFacts.probe(for: holder)
+    hostManager = host.manager
     host.hasMachinesJournal = host.keepsJournal && access("/var/log/journal/\(machine.machineID)", F_OK) == 0
     do {
       var plan = try MachinePlan(spec: spec, host: host, machine: machine)
@@ -246,6 +268,7 @@ extension Supervisor {
       }
     }
     if let host { try cgroups.enter(host.scope) }
+    register(leader.id)
   }
 }
 

@@ -58,6 +58,11 @@ extension Supervisor {
     console?.drain()
     let exit = (try? leader.process.reap(wait: true)) ?? nil
     endRun()
+    guard let registration else { return conclude(exit) }
+    registration.end(name) { [unowned self] in conclude(exit) }
+  }
+
+  private func conclude(_ exit: ProcessExit?) {
     let stop: Stop? = if case .stopping(let reason) = phase { reason } else { nil }
     switch exit {
     case .signalled(SIGHUP) where stop != .terminate: restart()
@@ -85,12 +90,9 @@ extension Supervisor {
     enter(.stopping(.reboot))
     deadline = nil
     do {
-      guard let plan else { return }
-      for case .cgroup(let group) in plan.hostSteps {
-        guard var scope = host?.scope else { return }
-        try cgroups.renewPayload(of: &scope, group)
-        host?.scope = scope
-      }
+      guard let group = plan?.group, var scope = host?.scope else { return }
+      try cgroups.renewPayload(of: &scope, group)
+      host?.scope = scope
       moments = []
       activeUnits = 0
       mark("requested")
@@ -125,6 +127,7 @@ extension Supervisor {
     stage = nil
     endRun()
     undo.run()
+    hostBus?.close()
     if let record, record.isEphemeral, let lock { try? store.discard(name, lock: lock) }
     lock = nil
     enter(.stopped(failure))

@@ -27,7 +27,11 @@ public final class Supervisor {
   var folder: Descriptor?
   var state: MachineState?
   var host: HostPreparation?
-  let cgroups: any CgroupBackend = DirectCgroups()
+  var cgroups: any CgroupBackend = DirectCgroups()
+  /// The host's systemd, where it has one; connected to when it is first needed.
+  var hostManager = HostManager.none
+  var hostBus: HostBus?
+  var registration: MachinedRegistration?
   /// What connects the machine with the world outside; from when its network namespace is there.
   var network: (any NetworkBackend)?
   /// Takes back everything on the host, last step first.
@@ -103,6 +107,21 @@ public final class Supervisor {
     _ = sources
   }
 
+  /// Starts the machine as a service of the host's systemd: what becomes of it is told to that, and nobody need ask.
+  ///
+  /// - Throws: `Failure` when it came to nothing, or ended otherwise than well.
+  public func runService() throws {
+    try loop.post { [unowned self] in
+      do {
+        try start(overrides: [])
+      } catch {
+        control?.close()
+      }
+    }
+    try run()
+    if case .stopped(let failure?) = phase { throw failure }
+  }
+
   func mark(_ moment: String, at time: UInt64 = clinux_monotonic_microseconds()) {
     moments.append((moment, time))
   }
@@ -113,6 +132,7 @@ public final class Supervisor {
     if case .up = next { settle() }
     mark(next.name)
     log.info("\(name): \(next.name)")
+    notifyHost()
     tellObservers()
   }
 

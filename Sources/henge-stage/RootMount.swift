@@ -40,7 +40,7 @@ extension Setup {
     _ layers: [RootLayer], upper: OverlayUpper, userAttributes: Bool
   ) throws(Failure) -> MountTree {
     var parts: [(key: String, value: Descriptor)] = []
-    for layer in layers { parts.append(("lowerdir+", try self.layer(layer).descriptor)) }
+    for layer in layers { parts.append(("lowerdir+", try seated(try self.layer(layer)).descriptor)) }
     switch upper {
     case .directory(let upper, let work):
       parts.append(("upperdir", try Descriptor.open(upper, [.path, .directory, .noFollow])))
@@ -53,6 +53,13 @@ extension Setup {
     var options: [(key: String, value: String?)] = [("source", "henge")]
     if userAttributes { options.append(("userxattr", nil)) }
     return try MountTree(filesystem: "overlay", options: options, descriptors: parts)
+  }
+
+  /// Before 6.15 the kernel copies mounts, which is what overlayfs does with its layers, only from a place in the tree.
+  /// So there it gets one, below the root; it goes when the machine lets go of the host's root.
+  private func seated(_ tree: MountTree) throws(Failure) -> MountTree {
+    if !MountTree.overlayTakesDescriptors { try tree.attach(on: try place()) }
+    return tree
   }
 
   /// Overlayfs takes an upper only from a mount with a place in the tree, so this one gets one, below the root.
@@ -74,7 +81,7 @@ extension Setup {
       options: [("mode", "0755"), ("size", "50%"), ("uid", "\(rootID)"), ("gid", "\(rootID)")])
     try check(mkdirat(memory.descriptor.raw, "usr", 0o755), "make the folder", "/usr")
     try check(fchownat(memory.descriptor.raw, "usr", rootID, rootID, 0), "give away", "/usr")
-    let usr = try MountTree(copying: "usr", from: whole.descriptor)
+    let usr = try MountTree(copying: "usr", from: try seated(whole).descriptor)
     try usr.change(set: [.readOnly, .noDevices])
     for name in ["bin", "sbin", "lib", "lib32", "lib64", "libx32"] {
       guard try whole.descriptor.status(of: name)?.kind == .symbolicLink else { continue }

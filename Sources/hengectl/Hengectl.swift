@@ -25,7 +25,7 @@ struct Hengectl: ParsableCommand {
         name: "Machine",
         subcommands: [
           List.self, Status.self, Show.self, Create.self, Run.self, Start.self, PowerOff.self, Reboot.self,
-          Terminate.self, Kill.self, Wait.self, Remove.self, Clone.self,
+          Terminate.self, Kill.self, Wait.self, Remove.self, Clone.self, Enable.self, Disable.self,
         ]),
       CommandGroup(name: "Inside", subcommands: [Units.self, Bind.self, Unbind.self]),
       CommandGroup(
