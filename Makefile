@@ -13,7 +13,7 @@ PROGRAMS := hengectl henge-supervisor henge-stage henge-import
 # Debian's packages that building takes, besides a Swift toolchain.
 BUILD_PACKAGES := libsystemd-dev libcap-dev libmount-dev libarchive-dev pkg-config
 # And those that the tests take: tools that make the trees to import, and real peers to talk with.
-TEST_PACKAGES := acl attr curl dbus-daemon gcc iproute2 libc6-dev libcap2-bin python3 xz-utils zstd
+TEST_PACKAGES := acl attr curl dbus-daemon gcc iproute2 libc6-dev libcap2-bin python3 uidmap xz-utils zstd
 
 include images/images.mk
 include Tests/Benchmarks/bench.mk

@@ -24,6 +24,8 @@ public struct HostFacts: Sendable, Equatable {
   public var hasMachinesJournal = false
   /// Whether the file system that holds the machine's files can map ids of a mount.
   public var canMapIDs = true
+  /// What limits that are shares, or that are about devices, stand for.
+  public var capacity = HostCapacity()
 
   /// A host of which nothing is known yet.
   public init() {}
@@ -31,8 +33,10 @@ public struct HostFacts: Sendable, Equatable {
 
 /// With what rights machines are set up.
 public enum Privilege: String, Sendable {
-  /// Root of the host, or of a user namespace that stands for it.
+  /// Root of the host.
   case root
+  /// Root of a user namespace: an ordinary user's, or a machine's. It has no say over the host's file systems.
+  case namespaceRoot = "namespace-root"
   /// Nobody in particular.
   case user
 }
@@ -76,10 +80,18 @@ public struct CgroupFacts: Sendable, Equatable {
   public var own = ""
   /// Who makes the groups of machines.
   public var keeper = CgroupKeeper.nobody
+  /// Whether groups may be made in it.
+  public var isOurs = true
   /// Whether the host's mount has `nsdelegate`.
   public var delegatesToNamespaces = false
   /// Controllers that groups below our own may have.
   public var controllers: [String] = []
+  /// Those of them that groups below our own have already.
+  public var enabled: [String] = []
+  /// Whether our own group may pass on the others: it is the topmost, or no process is in it.
+  public var canEnable = false
+  /// The group above our own, where it is ours to make groups in.
+  public var above: Group?
   /// Names of the files that belong to the delegate, as of `/sys/kernel/cgroup/delegate`.
   public var delegatedFiles: [String] = []
 

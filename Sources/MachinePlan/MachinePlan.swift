@@ -68,6 +68,13 @@ public struct CgroupPlan: Sendable, Equatable {
   public var maxDepth: Int
   /// How many groups the machine may make.
   public var maxDescendants: Int
+  /// The folder of the group that the supervisor goes back to before it removes this one; empty is the parent. A parent
+  /// that is not our own group and passes on controllers takes no process.
+  public var home = ""
+  /// Controllers that the group and the machine's part have.
+  public var controllers: [String] = []
+  /// What is put on the group, out of the machine's reach.
+  public var limits: [Limit] = []
 }
 
 /// Why there is no plan.

@@ -69,6 +69,10 @@ extension InterfaceDescription {
       # What there is to know
       method GetState() -> (state: State)
 
+      # Changes limits, KEY=VALUE each in the words of [Resources], all or none; with persist also the spec. Answers when
+      # they hold
+      method SetLimits(limits: []string, persist: ?bool) -> (warnings: []string)
+
       # The units of the machine, as its systemd lists them
       method ListUnits() -> (units: []Unit)
 

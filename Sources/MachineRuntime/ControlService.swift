@@ -57,6 +57,7 @@ extension Supervisor {
       responder.finish()
     }
     method("GetState") { [unowned self] _, responder in responder.finish(["state": stateJSON]) }
+    method("SetLimits") { [unowned self] call, responder in try setLimits(call, responder) }
     method("ListUnits") { [unowned self] _, responder in listUnits(responder) }
     addMountMethods(method)
     return service

@@ -136,8 +136,9 @@ extension Supervisor {
     machine.scratch = store.scratchFolder(of: name)
     machine.machineID = machineID(of: machine)
     var host = try HostFacts.probe(for: holder)
+    host.capacity = HostCapacity(for: spec.resources)
     hostManager = host.manager
-    host.hasMachinesJournal = access("/var/log/journal/\(machine.machineID)", F_OK) == 0
+    host.hasMachinesJournal = host.keepsJournal && access("/var/log/journal/\(machine.machineID)", F_OK) == 0
     do {
       var plan = try MachinePlan(spec: spec, host: host, machine: machine)
       plan.warnings += contradictions(spec, record)
@@ -175,6 +176,9 @@ extension Supervisor {
     }
     if let directory = spec.files.directory?.description, record.root != .inPlace(directory) {
       warnings.append("Directory=\(directory) is not followed: the machine was not made of it")
+    }
+    if let ids = spec.machine.ids, ids.count != record.range.count {
+      warnings.append("IDs=\(ids) is not followed: the machine was made with \(record.range.count) ids")
     }
     return warnings
   }
@@ -264,6 +268,8 @@ extension Supervisor {
         tellProgress(unit: unit)
       }
     }
+    watchMemory()
+    startAutoScale()
     if let host { try cgroups.enter(host.scope) }
     register(leader.id)
   }

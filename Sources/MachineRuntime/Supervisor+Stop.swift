@@ -56,6 +56,7 @@ extension Supervisor {
   func leaderEnded() {
     guard let leader else { return }
     console?.drain()
+    memoryWatch?.look()
     let exit = (try? leader.process.reap(wait: true)) ?? nil
     endRun()
     guard let registration else { return conclude(exit) }
@@ -107,6 +108,8 @@ extension Supervisor {
   private func endRun() {
     runSources = []
     progress = nil
+    memoryWatch = nil
+    autoScalers = []
     network?.stop()
     network = nil
     guest?.close()

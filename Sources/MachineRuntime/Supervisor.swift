@@ -64,6 +64,10 @@ public final class Supervisor {
   var progress: BootProgress?
   /// When progress was told last, on the monotonic clock in microseconds.
   var lastProgress: UInt64 = 0
+  var memoryWatch: MemoryWatch?
+  var autoScalers: [AutoScaler] = []
+  /// Whether limits are being changed: one at a time, so that what is taken back is what was there.
+  var isChangingLimits = false
   /// How many units came up, for the progress of a boot.
   var activeUnits = 0
 

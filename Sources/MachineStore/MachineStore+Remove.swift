@@ -32,6 +32,7 @@ extension MachineStore {
       try uidRanges().giveBack(record.range, of: name)
       if record.ownsSpec { removeSpec(of: name) }
     }
+    removeLimits(of: name)
   }
 
   private func finishRemoving(_ folder: String, in machines: Descriptor) throws(Failure) {

@@ -4,6 +4,7 @@ import Linux
 import MachineManager
 import MachineSpec
 import MachineStore
+import Rootless
 
 /// The command line; verbs are machinectl's where machinectl has one.
 ///
@@ -26,6 +27,7 @@ struct Hengectl: ParsableCommand {
           List.self, Status.self, Show.self, Create.self, Run.self, Start.self, PowerOff.self, Reboot.self,
           Terminate.self, Kill.self, Wait.self, Remove.self, Clone.self, Enable.self, Disable.self,
         ]),
+      CommandGroup(name: "Resource", subcommands: [SetLimit.self, Top.self]),
       CommandGroup(name: "Inside", subcommands: [Units.self, Bind.self, Unbind.self]),
       CommandGroup(
         name: "Image",
@@ -68,4 +70,11 @@ private func usageLine(_ message: String, _ full: String) -> String {
 }
 
 /// What every verb that acts on machines needs.
-func manager() throws -> MachineManager { try MachineManager(try .current()) }
+///
+/// For an ordinary user this executes the program again, as root of the user's own namespace: files of machines belong
+/// to ids that only that root may touch.
+func manager() throws -> MachineManager {
+  let places = try Places.current()
+  if geteuid() != 0 { try ParentNamespace.enter(environment: places.environment) }
+  return try MachineManager(places)
+}

@@ -28,6 +28,7 @@ private func plan(_ text: String, host facts: HostFacts = host(), machine: Machi
 }
 
 @Suite struct PlannerTests {
+  struct Missing: Error {}
   static func standard() throws -> MachineFacts { try machine() }
 
   @Test func theSamePlanForTheSameFacts() throws {

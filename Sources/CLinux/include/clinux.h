@@ -13,3 +13,4 @@
 #include "clinux_socket.h"
 #include "clinux_spawn.h"
 #include "clinux_terminal.h"
+#include "clinux_timer.h"
