@@ -66,7 +66,10 @@ let package = Package(
       swiftSettings: strict),
 
     // Processes.
-    .target(name: "Network", dependencies: ["Linux", "MachineSpec", system], swiftSettings: strict),
+    .target(
+      name: "Network",
+      dependencies: ["CLinux", "Linux", "MachinePlan", "MachineSpec", "StageProtocol", "Systemd", "Varlink", system],
+      swiftSettings: strict),
     .target(
       name: "MachineRuntime",
       dependencies: [

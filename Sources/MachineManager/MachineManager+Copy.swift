@@ -113,7 +113,14 @@ extension MachineManager {
     }
     // Ours is the last copy of the machine's end, if its process was killed: closing it tells the other end.
     stream = nil
+    var ownSignal: Int32?
+    if case .failure = answer, sweep == nil {
+      // It may be waiting for an archive's next bytes, or for somebody to take them, and has nothing to take back.
+      ownSignal = SIGTERM
+      try process.signal(SIGTERM)
+    }
     let exit = try process.reap(wait: true)
+    if case .signalled(let number) = exit, number == ownSignal { _ = try answer.get() }
     if case .signalled(let number) = exit {
       if let sweep { _ = try? startCopyEnd(sweep, isWriter: true).process.reap(wait: true) }
       throw Failure("run", "henge-import", "signal \(number) ended it", advice: "try again")
@@ -137,12 +144,9 @@ extension MachineManager {
   private func startCopyEnd(
     _ arguments: [String], isWriter: Bool
   ) throws(Failure) -> (process: Pidfd, stream: Descriptor?) {
-    var ends: (Int32, Int32) = (-1, -1)
-    let made = withUnsafeMutablePointer(to: &ends) { tuple in
-      tuple.withMemoryRebound(to: Int32.self, capacity: 2) { clinux_pipe($0) }
-    }
-    if made < 0 { throw Failure("make a pipe", errno: Errno(rawValue: -made)) }
-    let (reading, writing) = (Descriptor(adopting: ends.0), Descriptor(adopting: ends.1))
+    // Fewer switches between the two ends.
+    let pipe = try Pipe(size: 1 << 20)
+    let (reading, writing) = (pipe.output, pipe.input)
     var request = ProcessRequest(
       .path(try programs.path(of: "henge-import")), arguments: ["henge-import", "copy"] + arguments,
       environment: ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"])
