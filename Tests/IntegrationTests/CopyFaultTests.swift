@@ -152,6 +152,35 @@ struct CopyFaultTests {
   }
 
   @Test(.needsRoot, .needsPrograms, .needsImages)
+  func aMachineThatHoldsItUpIsGivenUp() throws {
+    try withSandbox("copy-stall") { sandbox in
+      try sandbox.image("trixie")
+      try sandbox.makeWork()
+      let name = sandbox.name("h")
+      try sandbox.succeed("create", "trixie", name)
+      try sandbox.succeed("start", name)
+      let guest = try sandbox.guest(name)
+      let supervisor = try #require(guest.state["supervisor"]?.intValue.flatMap { Int32(exactly: $0) })
+      try guest.succeed("sh", "-c", "mkdir /root/in; dd if=/dev/zero of=/root/big bs=1M count=64 status=none")
+      try runWell(["dd", "if=/dev/zero", "of=\(sandbox.work)/big", "bs=1M", "count=64", "status=none"])
+      mkdir("\(sandbox.work)/out", 0o755)
+      for arguments in [
+        ["copy-to", "--timeout", "1", name, "\(sandbox.work)/big", "/root/in"],
+        ["copy-from", "--timeout", "1", name, "/root/big", "\(sandbox.work)/out"],
+      ] {
+        let program = try sandbox.start(arguments)
+        try until("a joined process") { joined(supervisor).count == 2 }
+        for process in joined(supervisor).dropFirst() { kill(process, SIGSTOP) }
+        let outcome = try program.wait(deadline: 20)
+        expectRefusal(outcome, code: 124, "nothing moved in the machine for 1 s")
+        try until("the end of the joined processes", within: 15) { joined(supervisor).isEmpty }
+        #expect(names(in: "\(sandbox.work)/out").isEmpty)
+        try until("an empty destination") { try guest.succeed("ls", "-A", "/root/in") == "" }
+      }
+    }
+  }
+
+  @Test(.needsRoot, .needsPrograms, .needsImages)
   func namesOfAGuestAreHarmlessInErrors() throws {
     try withSandbox("copy-names") { sandbox in
       try sandbox.image("trixie")
