@@ -71,7 +71,7 @@ def take(given, host, report, tar, hengectl, importer):
     ("commands", True, lambda: figures.commands(host, report, 50, hengectl)),
     ("chown", True, lambda: figures.ownership(host, report, 5, importer)),
     ("images", True, lambda: figures.images(host, report, 10, tar, hengectl)),
-    ("copies", True, lambda: copies.copies(host, report, 10, tar, hengectl)),
+    ("copies", True, lambda: copies.copies(host, report, 6, tar, hengectl)),
   ]
   for name, needs_henge, step in steps:
     if name not in given.only.split(",") or (needs_henge and not hengectl):

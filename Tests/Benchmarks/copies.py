@@ -5,7 +5,8 @@ import random
 import shlex
 
 import launchers
-from figures import paired, race, say, spread
+from figures import paired, race, spread
+from host import Failed
 
 
 class CopyHenge(launchers.Henge):
@@ -55,8 +56,8 @@ def copies(host, report, rounds, tar, hengectl):
                  f"{spread([t / 1000 for t in ours])}; tar {spread([t / 1000 for t in theirs])}", within=within)
   finally:
     for runner in ready:
-      try:
-        runner.stop()
-      finally:
-        runner.finish()
-  say("copies taken")
+      for give_back in (runner.stop, runner.finish):
+        try:
+          give_back()
+        except Failed as error:
+          report.notes.append(f"{runner.name}: {error}")
