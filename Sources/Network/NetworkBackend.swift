@@ -68,14 +68,17 @@ public struct NetworkRun {
   public var leader: Int32
   /// The machine's user namespace.
   public var userNamespace: Descriptor
-  /// The control group that processes of the network's are born in.
+  /// The control group that relays are born in.
   public var group: CgroupDirectory
+  /// The control group that forwarders are born in, which has nobody else in it.
+  public var guarded: CgroupDirectory
 
   /// One run of a machine.
-  public init(leader: Int32, userNamespace: Descriptor, group: CgroupDirectory) {
+  public init(leader: Int32, userNamespace: Descriptor, group: CgroupDirectory, guarded: CgroupDirectory) {
     self.leader = leader
     self.userNamespace = userNamespace
     self.group = group
+    self.guarded = guarded
   }
 }
 

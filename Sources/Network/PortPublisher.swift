@@ -96,7 +96,7 @@ final class PortPublisher {
     let keeper = Keeper("relay", in: context) { [unowned self] onEnd throws(Failure) in
       counters.noneOpen()
       let relay = try CarrierProcess(
-        request, network: network, extra: counters.file, run: run, in: context, onEnd: onEnd)
+        request, network: network, extra: counters.file, run: run, group: run.group, in: context, onEnd: onEnd)
       for one in published { tell(relay, of: one) }
       return relay
     }
