@@ -15,10 +15,11 @@ BUILD_PACKAGES := libsystemd-dev libcap-dev libmount-dev libarchive-dev pkg-conf
 # Those that machines take to be on the net: one of the two would do.
 RUN_PACKAGES := passt slirp4netns
 # And those that the tests take: tools that make the trees to import, and real peers to talk with.
-TEST_PACKAGES := acl attr curl dbus-daemon gcc iproute2 iputils-ping libc6-dev libcap2-bin python3 xz-utils zstd
+TEST_PACKAGES := acl attr curl dbus-daemon gcc iproute2 iputils-ping libc6-dev libcap2-bin python3 uidmap xz-utils zstd
 
 include images/images.mk
 include Tests/Benchmarks/bench.mk
+include Tests/VirtualHost/virtual-host.mk
 
 .PHONY: all build test unit-tests integration-tests demo man completions install lint format install-build-tools \
   install-run-tools install-test-tools clean
@@ -79,6 +80,8 @@ completions: build
 	  $(BUILD)/hengectl --generate-completion-script $$shell >build/completions/hengectl.$$shell || exit 1; done
 
 SHARE = $(DESTDIR)$(PREFIX)/share
+# Where systemd looks for the units of packages (/usr) and of the administrator's own (/usr/local).
+SYSTEMD = $(DESTDIR)$(PREFIX)/lib/systemd
 
 install: build man completions install-run-tools
 	@echo "install: programs, manual and completions below $(DESTDIR)$(PREFIX)"
@@ -92,6 +95,14 @@ install: build man completions install-run-tools
 	@install -m 0644 build/completions/hengectl.bash $(SHARE)/bash-completion/completions/hengectl
 	@install -m 0644 build/completions/hengectl.zsh $(SHARE)/zsh/site-functions/_hengectl
 	@install -m 0644 build/completions/hengectl.fish $(SHARE)/fish/vendor_completions.d/
+
+	@for unit in units/*.service.in; do sed 's,@libexec@,$(PREFIX)/libexec,' $$unit >build/$$(basename $$unit .in) || exit 1; done
+	@install -d $(SYSTEMD)/system $(SYSTEMD)/system-preset $(SYSTEMD)/user
+	@install -m 0644 build/henge@.service units/henge.slice units/henge.target $(SYSTEMD)/system/
+	@install -m 0644 units/*.preset $(SYSTEMD)/system-preset/
+	@install -m 0644 units/henge.slice $(SYSTEMD)/user/
+	@sed '/^RequiresMountsFor=/d' build/henge@.service >$(SYSTEMD)/user/henge@.service
+	@sed 's/multi-user\.target/default.target/' units/henge.target >$(SYSTEMD)/user/henge.target
 
 clean:
 	@rm -rf .build build

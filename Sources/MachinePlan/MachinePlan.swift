@@ -21,6 +21,21 @@ public struct MachinePlan: Sendable, Equatable {
   }
 }
 
+extension MachinePlan {
+  /// The control group that is made.
+  public var group: CgroupPlan? {
+    get {
+      for case .cgroup(let plan) in hostSteps { return plan }
+      return nil
+    }
+    set {
+      guard let newValue, let index = hostSteps.firstIndex(where: { if case .cgroup = $0 { true } else { false } })
+      else { return }
+      hostSteps[index] = .cgroup(newValue)
+    }
+  }
+}
+
 /// One step of the supervisor's, on the host.
 public enum HostStep: Sendable, Equatable {
   /// Gives the files of a tree to another range of ids.
@@ -42,6 +57,12 @@ public struct CgroupPlan: Sendable, Equatable {
   public var parent: String
   /// Its name there.
   public var name: String
+  /// Who makes it.
+  public var keeper: CgroupKeeper
+  /// Where control groups are mounted.
+  public var mount: String
+  /// What it is for, in words.
+  public var title: String
   /// The host's id that the machine's part is delegated to.
   public var delegate: UInt32
   /// Files of the machine's part that belong to the delegate besides the folder.
@@ -50,6 +71,13 @@ public struct CgroupPlan: Sendable, Equatable {
   public var maxDepth: Int
   /// How many groups the machine may make.
   public var maxDescendants: Int
+  /// The folder of the group that the supervisor goes back to before it removes this one; empty is the parent. A parent
+  /// that is not our own group and passes on controllers takes no process.
+  public var home = ""
+  /// Controllers that the group and the machine's part have.
+  public var controllers: [String] = []
+  /// What is put on the group, out of the machine's reach.
+  public var limits: [Limit] = []
 }
 
 /// Why there is no plan.

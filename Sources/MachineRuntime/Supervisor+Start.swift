@@ -19,19 +19,32 @@ extension Supervisor {
     mark("requested")
     phase = .starting
     do {
-      try prepare(overrides: overrides)
-      try startStage()
+      let group = try prepare(overrides: overrides)
+      cgroups.claim(group) { [unowned self] result in claimed(result) }
     } catch {
       throw finish(error as? Failure ?? Failure("start", name.description, "\(error)"))
         ?? Failure("start", name.description, "\(error)")
     }
   }
 
-  private func prepare(overrides: [String]) throws {
+  /// Whoever keeps the host's control groups has answered: the rest of the way to process 1.
+  private func claimed(_ result: Result<CgroupPlan, Failure>) {
+    // It may have been told to stop meanwhile.
+    guard case .starting = phase else { return }
+    do {
+      try makeHost(try result.get())
+      try startStage()
+    } catch {
+      _ = finish(error as? Failure ?? Failure("start", name.description, "\(error)"))
+    }
+  }
+
+  private func prepare(overrides: [String]) throws -> CgroupPlan {
     guard let lock = try store.lock(name) else {
       throw store.busy(name, "start", "'hengectl status \(name)' shows it")
     }
     self.lock = lock
+    tellPhase()
     try store.recover(name, lock: lock)
     let record = try store.record(of: name)
     self.record = record
@@ -52,8 +65,18 @@ extension Supervisor {
     state = MachineState(
       bootID: try currentBootID(), supervisor: getpid(), started: clinux_unix_seconds())
     try saveState()
+    console = try Console(in: try .open(store.folder(of: name), [.directory, .noFollow]), on: loop)
     try control?.listen(in: folder)
+    guard let group = plan.group else { throw Failure("carry out", "the plan", "it lacks a step") }
+    chooseCgroups(for: group)
+    return group
+  }
 
+  private func makeHost(_ group: CgroupPlan) throws {
+    guard var plan else { return }
+    plan.group = group
+    self.plan = plan
+    mark("claimed")
     host = try HostPreparation(
       plan.hostSteps, cgroups: cgroups, undo: undo,
       note: { [unowned self] path throws(Failure) in
@@ -116,7 +139,9 @@ extension Supervisor {
     machine.scratch = store.scratchFolder(of: name)
     machine.machineID = machineID(of: machine)
     var host = try HostFacts.probe(for: holder)
-    host.hasMachinesJournal = access("/var/log/journal/\(machine.machineID)", F_OK) == 0
+    host.capacity = HostCapacity(for: spec.resources)
+    hostManager = host.manager
+    host.hasMachinesJournal = host.keepsJournal && JournalFolder.isThere(machine.machineID, owner: machine.rootID)
     do {
       var plan = try MachinePlan(spec: spec, host: host, machine: machine)
       plan.warnings += contradictions(spec, record)
@@ -154,6 +179,9 @@ extension Supervisor {
     }
     if let directory = spec.files.directory?.description, record.root != .inPlace(directory) {
       warnings.append("Directory=\(directory) is not followed: the machine was not made of it")
+    }
+    if let ids = spec.machine.ids, ids.count != record.range.count {
+      warnings.append("IDs=\(ids) is not followed: the machine was made with \(record.range.count) ids")
     }
     return warnings
   }
@@ -214,14 +242,14 @@ extension Supervisor {
 
   /// Takes over what the stage handed out: the machine runs from here on.
   private func adopt(_ stage: StageRun) throws {
-    guard let leader = stage.leader, let folder else { return }
+    guard let leader = stage.leader else { return }
     self.leader = leader
     state?.leader = leader.id
     try saveState()
     runSources.append(
       try loop.addChild(pidfd: leader.process.descriptor.raw) { [unowned self] in leaderEnded() })
     terminals = stage.terminals
-    if let controller = stage.console { console = try ConsoleLog(controller, in: folder, on: loop) }
+    if let controller = stage.console { try console?.attach(controller) }
     if let socket = stage.notifySocket {
       let copy = try check(fcntl(socket.raw, F_DUPFD_CLOEXEC, 3), "keep", "the notify socket")
       let notify = try NotifySocket(descriptor: copy, sender: leader.id)
@@ -241,7 +269,10 @@ extension Supervisor {
         tellProgress(unit: unit)
       }
     }
+    watchMemory()
+    startAutoScale()
     if let host { try cgroups.enter(host.scope) }
+    register(leader.id)
   }
 }
 

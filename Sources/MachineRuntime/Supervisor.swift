@@ -27,7 +27,11 @@ public final class Supervisor {
   var folder: Descriptor?
   var state: MachineState?
   var host: HostPreparation?
-  let cgroups: any CgroupBackend = DirectCgroups()
+  var cgroups: any CgroupBackend = DirectCgroups()
+  /// The host's systemd, where it has one; connected to when it is first needed.
+  var hostManager = HostManager.none
+  var hostBus: HostBus?
+  var registration: MachinedRegistration?
   /// What connects the machine with the world outside; from when its network namespace is there.
   var network: (any NetworkBackend)?
   /// Takes back everything on the host, last step first.
@@ -37,7 +41,7 @@ public final class Supervisor {
   var sealedStage: Descriptor?
   var offeredStage: (copy: Descriptor, ready: Descriptor)?
   var leader: (process: Pidfd, id: Int32)?
-  var console: ConsoleLog?
+  var console: Console?
   /// The machine's instance of devpts, held as the stage made it: whatever the machine mounts over it.
   var terminals: Descriptor?
   /// What was bound into the machine while it runs.
@@ -46,7 +50,18 @@ public final class Supervisor {
   /// What belongs to this run of the machine and ends with it.
   var runSources: [EventLoop.Source] = []
   var guest: GuestConnection?
+  /// The commands that run inside; from the first one on.
+  var executions: Executions?
   var deadline: EventLoop.Source?
+  /// When a machine that was asked over its bus gets a signal as well.
+  var patience: EventLoop.Source?
+  /// What the operator wants of a machine that is ending; nil when it ends by itself.
+  var asked: Stop?
+  var restarts = RestartTimes()
+  var freezing: FreezeWatch?
+  var isFrozen = false
+  var unitWaits: [UnitWait] = []
+  let diary: Diary
   private var rest: EventLoop.Source?
   var control: ControlServer?
   var observers: [Observer] = []
@@ -60,6 +75,10 @@ public final class Supervisor {
   var progress: BootProgress?
   /// When progress was told last, on the monotonic clock in microseconds.
   var lastProgress: UInt64 = 0
+  var memoryWatch: MemoryWatch?
+  var autoScalers: [AutoScaler] = []
+  /// Whether limits are being changed: one at a time, so that what is taken back is what was there.
+  var isChangingLimits = false
   /// How many units came up, for the progress of a boot.
   var activeUnits = 0
 
@@ -79,6 +98,7 @@ public final class Supervisor {
     self.name = name
     self.log = log
     store = MachineStore(places)
+    diary = Diary(of: name, in: store.events)
     programs = try Programs()
     loop = try EventLoop()
     let control = ControlServer(service: controlService(), on: loop)
@@ -99,8 +119,23 @@ public final class Supervisor {
     let sources = try stopSignals.map { number in
       try loop.addSignal(number) { [unowned self] _ in stop(.poweroff) }
     }
-    _ = try loop.run()
-    _ = sources
+    // Without it they may be let go before the loop runs, and a signal would only ever wait.
+    _ = try withExtendedLifetime(sources) { try loop.run() }
+  }
+
+  /// Starts the machine as a service of the host's systemd: what becomes of it is told to that, and nobody need ask.
+  ///
+  /// - Throws: `Failure` when it came to nothing, or ended otherwise than well.
+  public func runService() throws {
+    try loop.post { [unowned self] in
+      do {
+        try start(overrides: [])
+      } catch {
+        control?.close()
+      }
+    }
+    try run()
+    if case .stopped(let failure?) = phase { throw failure }
   }
 
   func mark(_ moment: String, at time: UInt64 = clinux_monotonic_microseconds()) {
@@ -113,7 +148,10 @@ public final class Supervisor {
     if case .up = next { settle() }
     mark(next.name)
     log.info("\(name): \(next.name)")
+    notifyHost()
+    tellPhase()
     tellObservers()
+    resumeUnitWaits()
   }
 
   /// Lets go of what only a start needs, and a moment after the last question of the memory that answering took: a

@@ -12,11 +12,18 @@ public struct MachineSection: Equatable, Sendable {
   public var environment: [EnvironmentVariable] = []
   /// `Ephemeral=`: whether everything that the machine wrote is thrown away when it ends. Default no.
   public var ephemeral: Bool = false
+  /// `IDs=`: how many user and group ids the machine gets when it is made; nil is 65536. More than that is what
+  /// machines inside of it get theirs from.
+  public var ids: IDCount?
+  /// `Restart=` and its like: whether the supervisor starts the machine again when it ended.
+  public var restart = RestartSettings()
 
   /// The defaults.
   public init() {}
 
-  static let keys: [SpecKey] = [
+  static let keys: [SpecKey] = ownKeys + RestartSettings.keys
+
+  private static let ownKeys: [SpecKey] = [
     .optional("Hostname", \.machine.hostname),
     .optional("UUID", \.machine.uuid) { $0.isNull ? "all zero means \"not set\" to systemd" : nil },
     .flag("Boot", \.machine.boot),
@@ -24,6 +31,7 @@ public struct MachineSection: Equatable, Sendable {
     .words("BootArguments", \.machine.parameters, isPrinted: false),
     .words("Environment", \.machine.environment) { $0.name == $1.name },
     .flag("Ephemeral", \.machine.ephemeral),
+    .optional("IDs", \.machine.ids),
   ]
 }
 

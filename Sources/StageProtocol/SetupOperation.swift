@@ -43,6 +43,8 @@ public enum SetupOperation: Sendable, Equatable {
   case mount(filesystem: String, path: String, options: [String], attributes: MountFlags)
   /// Makes a pseudo-terminal, puts it at a path and hands its controlling side to the supervisor.
   case console(String, devpts: String)
+  /// Covers the kernel's id of the boot with one of the machine's own, another at every start.
+  case bootID(String)
   /// Covers a file or folder of the kernel's, if this kernel has it.
   case mask(String)
   /// Covers a folder of the kernel's with a read-only view of itself, if this kernel has it.
@@ -57,8 +59,9 @@ public enum SetupOperation: Sendable, Equatable {
 public enum RootSource: Sendable, Equatable {
   /// A directory as it is.
   case directory(String, mapped: Bool)
-  /// Layers, the top one first, each with its ids mapped before they are merged, and a writable folder over them.
-  case overlay(layers: [RootLayer], upper: OverlayUpper)
+  /// Layers, the top one first, each with its ids mapped before they are merged, and a writable folder over them; what
+  /// overlayfs notes on files goes to `user.` attributes or to `trusted.` ones.
+  case overlay(layers: [RootLayer], upper: OverlayUpper, userAttributes: Bool = false)
   /// An empty file system in memory that shows the `/usr` of a directory or of layers.
   case memory(usr: [RootLayer])
 }

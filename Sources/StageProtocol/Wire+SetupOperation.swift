@@ -29,6 +29,7 @@ extension WireWriter {
       byte(17); text(filesystem); text(path); list(options) { $0.text($1) }; byte(attributes.rawValue)
     case .console(let path, let devpts): byte(18); text(path); text(devpts)
     case .mask(let path): byte(19); text(path)
+    case .bootID(let path): byte(26); text(path)
     case .readOnlyView(let path): byte(20); text(path)
     case .pivot: byte(21)
     case .copy(let source, let path, let mode): byte(23); text(source); text(path); integer(mode)
@@ -40,8 +41,8 @@ extension WireWriter {
   private mutating func root(_ source: RootSource) {
     switch source {
     case .directory(let path, let mapped): byte(1); text(path); bool(mapped)
-    case .overlay(let layers, let upper):
-      byte(2); self.layers(layers)
+    case .overlay(let layers, let upper, let userAttributes):
+      byte(2); self.layers(layers); bool(userAttributes)
       switch upper {
       case .directory(let upper, let work): byte(1); text(upper); text(work)
       case .memory: byte(2)
@@ -87,6 +88,7 @@ extension WireReader {
       return .mount(filesystem: try text(), path: try text(), options: try texts(), attributes: try flags())
     case 18: return .console(try text(), devpts: try text())
     case 19: return .mask(try text())
+    case 26: return .bootID(try text())
     case 20: return .readOnlyView(try text())
     case 21: return .pivot
     case 22: return .confine(dropped: try list { (reader) throws(WireError) in try reader.integer() })
@@ -107,12 +109,14 @@ extension WireReader {
     switch try byte() {
     case 1: return .directory(try text(), mapped: try bool())
     case 2:
-      let layers = try layers()
+      let (layers, userAttributes) = (try layers(), try bool())
+      let upper: OverlayUpper
       switch try byte() {
-      case 1: return .overlay(layers: layers, upper: .directory(upper: try text(), work: try text()))
-      case 2: return .overlay(layers: layers, upper: .memory)
+      case 1: upper = .directory(upper: try text(), work: try text())
+      case 2: upper = .memory
       default: throw WireError(expected: "an upper")
       }
+      return .overlay(layers: layers, upper: upper, userAttributes: userAttributes)
     case 3: return .memory(usr: try layers())
     default: throw WireError(expected: "a root")
     }

@@ -25,7 +25,7 @@ struct List: ParsableCommand {
       default: source = entry.record.map { $0.image ?? "-" } ?? "(record damaged)"
       }
       table.add(
-        entry.name.description, entry.state, source, entry.record?.range.description ?? "-",
+        entry.name.description, entry.state, source, entry.record?.range.shown ?? "-",
         entry.leader.map { "\($0)" } ?? "-", entry.started.map(date) ?? "-")
     }
     table.show(empty: "no machines; 'hengectl create IMAGE NAME' makes one")
@@ -42,6 +42,7 @@ extension MachineManager.Entry {
       object["uidCount"] = JSON(record.range.count)
       object["created"] = JSON(record.created)
     }
+    if let error { object["error"] = .string(error) }
     object["leader"] = leader.map { JSON($0) } ?? .null
     object["started"] = started.map { JSON($0) } ?? .null
     return object
@@ -83,7 +84,7 @@ struct Status: ParsableCommand {
     case .copy(let image): line("Image", "\(image) (a copy of the machine's own)")
     case .inPlace(let path): line("Directory", printable(path))
     }
-    line("UID range", record.range.description)
+    line("UID range", record.range.shown)
     if let leader = state?["leader"]?.intValue { line("Leader", "\(leader)") }
     if let supervisor = state?["supervisor"]?.intValue { line("Supervisor", "\(supervisor)") }
     if let group = text("cgroup") { line("Cgroup", group) }
@@ -144,33 +145,5 @@ struct Show: ParsableCommand {
       default: print("\(entry.key)=\(entry.value.compact)")
       }
     }
-  }
-}
-
-struct Units: ParsableCommand {
-  static let configuration = CommandConfiguration(
-    commandName: "units", abstract: "List the units of a running machine.")
-
-  @Argument(help: "The machine.") var name: String
-  @Flag(help: "Only those that failed.") var failed = false
-  @Option(help: "Only those in this state: active, inactive, failed, activating …") var state: String?
-  @Flag(help: "Print JSON.") var json = false
-
-  func run() throws {
-    let wanted = failed ? "failed" : state
-    let units = try manager().units(of: try MachineName(name)).filter {
-      wanted == nil || $0["active"]?.stringValue == wanted
-    }
-    if json {
-      print(JSON.array(units).pretty)
-      return
-    }
-    var table = Table("UNIT", "LOAD", "ACTIVE", "SUB", "DESCRIPTION")
-    let sorted = units.sorted { ($0["name"]?.stringValue ?? "") < ($1["name"]?.stringValue ?? "") }
-    for unit in sorted {
-      func text(_ key: String) -> String { unit[key]?.stringValue ?? "" }
-      table.add(text("name"), text("load"), text("active"), text("sub"), text("description"))
-    }
-    table.show(empty: "no units\(wanted.map { " that are \($0)" } ?? "")")
   }
 }

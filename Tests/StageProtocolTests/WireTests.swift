@@ -10,7 +10,7 @@ let everything = StagePlan(
     .root(
       .overlay(layers: [RootLayer(path: "/a", mapped: true)], upper: .directory(upper: "/u", work: "/w")),
       readOnly: false),
-    .root(.overlay(layers: [], upper: .memory), readOnly: false),
+    .root(.overlay(layers: [], upper: .memory, userAttributes: true), readOnly: false),
     .root(.memory(usr: [RootLayer(path: "/b", mapped: false)]), readOnly: false),
     .checkInit(candidates: ["/sbin/init"], architecture: 62),
     .directory("/run/host", mode: 0o755), .file("/etc/x", mode: 0o644, contents: [0, 1, 255]),
@@ -24,7 +24,8 @@ let everything = StagePlan(
     .watchedFolder("/run/systemd", mode: 0o755),
     .enterNamespaces, .hostname("web"), .adoptRoot,
     .mount(filesystem: "proc", path: "/proc", options: [], attributes: [.noExecute]),
-    .console("/dev/console", devpts: "/dev/pts"), .mask("/proc/kcore"), .readOnlyView("/proc/bus"), .pivot,
+    .console("/dev/console", devpts: "/dev/pts"), .mask("/proc/kcore"),
+    .bootID("/proc/sys/kernel/random/boot_id"), .readOnlyView("/proc/bus"), .pivot,
     .confine(dropped: [16, 17]),
   ],
   candidates: ["/sbin/init"], arguments: ["--show-status=no"], environment: ["container=henge"])

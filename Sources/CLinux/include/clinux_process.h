@@ -40,6 +40,8 @@ int clinux_become(unsigned uid, unsigned gid);
 void clinux_reset_signals(void);
 
 int clinux_execute(const char *path, const char *const *arguments, const char *const *environment);
+/* execv(3): the same with this process's own environment. */
+int clinux_execute_again(const char *path, const char *const *arguments);
 uint64_t clinux_monotonic_microseconds(void);
 uint64_t clinux_unix_seconds(void);
 
@@ -49,3 +51,6 @@ int clinux_join_session_keyring(void);
 /* Gives back what a process that will mostly wait does not need: free heap, and the pages of programs and libraries
    that are mapped read-only, which come back from the page cache when they are touched. */
 void clinux_release_memory(void);
+
+/* CLOCK_REALTIME in microseconds since 1970. */
+uint64_t clinux_unix_microseconds(void);
