@@ -16,6 +16,11 @@ public struct NetworkPlan: Sendable, Equatable {
   /// Ports on the host's loopback that the machine may reach.
   public var hostPorts: [HostPort] = []
 
+  /// The ports whose sockets go to the machine's own systemd.
+  public var unitPorts: [PublishedPort] { ports.filter { $0.socketUnit != nil } }
+  /// Each is one more descriptor of process 1's at its start.
+  static let mostUnitPorts = 16
+
   /// A loopback and nothing else.
   public init() {}
 }

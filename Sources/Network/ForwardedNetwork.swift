@@ -76,6 +76,8 @@ final class ForwardedNetwork: NetworkBackend {
     leader = nil
   }
 
+  var unitSockets: [Descriptor] { publisher.unitSockets }
+
   var ports: [PublishedPort] { publisher.ports }
 
   func publish(_ port: PublishedPort) throws(Failure) { try publisher.publish(port) }

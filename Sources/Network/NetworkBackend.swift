@@ -25,6 +25,9 @@ public protocol NetworkBackend: AnyObject {
   /// Ends with this run of the machine, which has ended or is about to start anew.
   func stop()
 
+  /// Listening sockets of the host's for the machine's own socket units, in the order of the plan's.
+  var unitSockets: [Descriptor] { get }
+
   /// The ports of the host that lead into the machine.
   var ports: [PublishedPort] { get }
 
@@ -93,6 +96,7 @@ public func networkBackend(for plan: NetworkPlan, in context: NetworkContext) th
 final class LoopbackOnly: NetworkBackend {
   let description = "loopback only"
   let ports: [PublishedPort] = []
+  let unitSockets: [Descriptor] = []
 
   var state: JSON { ["mode": .string(NetworkMode.none.rawValue)] }
 
