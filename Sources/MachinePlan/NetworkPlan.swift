@@ -55,6 +55,8 @@ public struct NetworkFacts: Sendable, Equatable {
   public var forwarders: [InstalledForwarder] = []
   /// Whether there is a `/dev/net/tun`.
   public var hasTun = true
+  /// Whether whoever starts machines may open it.
+  public var opensTun = true
   /// Whether the host has a default route of IPv6.
   public var routesIPv6 = true
 

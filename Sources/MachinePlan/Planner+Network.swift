@@ -10,6 +10,10 @@ extension Planner {
     case .none: return plan
     case .user:
       plan.forwarder = try forwarder()
+      if !host.network.opensTun {
+        warnings.append(
+          "/dev/net/tun is for the host's root only, so the machine is off the net: chmod 0666 /dev/net/tun")
+      }
       plan.nameServer = UserNetwork.nameServer
       plan.tap = tap(for: plan.forwarder)
     case .sockets, .veth, .hostInsecure:
