@@ -11,7 +11,10 @@ extension Supervisor {
     let context = NetworkContext(
       loop: loop, workplace: store.runtimeFolder(of: name),
       program: { [unowned self] () throws(Failure) in try carrierProgram() },
-      tell: { [unowned self] line in log.warning("\(name): network: \(line)") })
+      tell: { [unowned self] line in
+        log.warning("\(name): network: \(line)")
+        tell(event: "network", details: ["message": .string(line)])
+      })
     network = try networkBackend(for: plan, in: context)
   }
 

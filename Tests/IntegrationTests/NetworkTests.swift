@@ -157,6 +157,20 @@ struct NetworkTests {
     }
   }
 
+  /// On the host's own network, as an operator does it; the machine's sources are those that the image was made from.
+  @Test(.needsRoot, .needsPrograms, .needsImages)
+  func aptReachesTheMirrorOfTheImage() throws {
+    try withSandbox("net-apt") { sandbox in
+      try sandbox.image("trixie")
+      let name = sandbox.name("a")
+      try sandbox.succeed("create", "trixie", name)
+      try sandbox.succeed("start", name)
+      let outcome = try sandbox.guest(name).run("apt-get", "--error-on=any", "update", deadline: 180)
+      #expect(outcome.code == 0, "\(outcome)")
+      try sandbox.succeed("terminate", name)
+    }
+  }
+
   private func create(_ lab: NetworkLab, _ name: String) throws -> String {
     try lab.succeed("create", "trixie", name)
     return name
