@@ -46,6 +46,7 @@ let package = Package(
 
     // The kernel and systemd, knowing nothing of machines.
     .target(name: "Linux", dependencies: ["CLinux", "CLibcap", system], swiftSettings: strict),
+    .target(name: "Rootless", dependencies: ["CLinux", "Linux"], swiftSettings: strict),
     .target(name: "Systemd", dependencies: ["CLinux", "CSystemd"], swiftSettings: strict),
     .target(name: "Varlink", dependencies: ["Linux"], swiftSettings: strict),
 
@@ -64,7 +65,10 @@ let package = Package(
       swiftSettings: strict),
 
     // Processes.
-    .target(name: "Network", dependencies: ["Linux", "MachineSpec", system], swiftSettings: strict),
+    .target(
+      name: "Network",
+      dependencies: ["CLinux", "Linux", "MachinePlan", "MachineSpec", "StageProtocol", "Systemd", "Varlink", system],
+      swiftSettings: strict),
     .target(
       name: "MachineRuntime",
       dependencies: [
@@ -74,14 +78,14 @@ let package = Package(
       ], swiftSettings: strict),
     .target(
       name: "MachineManager",
-      dependencies: ["CLinux", "Images", "Linux", "MachineSpec", "MachineStore", "Varlink", system],
+      dependencies: ["CLinux", "Images", "Linux", "MachineSpec", "MachineStore", "Rootless", "Varlink", system],
       swiftSettings: strict),
 
     // Programs: argument parsing and wiring only.
     .executableTarget(
       name: "hengectl",
       dependencies: [
-        "CLinux", "MachineManager", "Images", "Linux", "MachineSpec", "MachineStore", "Varlink", arguments,
+        "CLinux", "MachineManager", "Images", "Linux", "MachineSpec", "MachineStore", "Rootless", "Varlink", arguments,
       ],
       swiftSettings: strict, linkerSettings: lean),
     .executableTarget(
@@ -98,6 +102,7 @@ let package = Package(
       linkerSettings: [.unsafeFlags(["-static-executable", "-Xlinker", "-s"])]),
 
     .testTarget(name: "LinuxTests", dependencies: ["Linux", system], swiftSettings: strict),
+    .testTarget(name: "RootlessTests", dependencies: ["Linux", "Rootless"], swiftSettings: strict),
     .testTarget(name: "SystemdTests", dependencies: ["Systemd"], swiftSettings: strict),
     .testTarget(name: "VarlinkTests", dependencies: ["Varlink"], swiftSettings: strict),
     .testTarget(name: "MachineSpecTests", dependencies: ["MachineSpec"], swiftSettings: strict),

@@ -10,6 +10,8 @@ public struct HostFacts: Sendable, Equatable {
   public var cgroup = CgroupFacts()
   /// The host's systemd, where it has one that is ours to ask.
   public var manager = HostManager.none
+  /// What of the host matters to a machine's network.
+  public var network = NetworkFacts()
   /// What this process may do.
   public var privilege = Privilege.root
   /// The numbers of capabilities that this kernel knows are those below.
@@ -33,8 +35,10 @@ public struct HostFacts: Sendable, Equatable {
 
 /// With what rights machines are set up.
 public enum Privilege: String, Sendable {
-  /// Root of the host, or of a user namespace that stands for it.
+  /// Root of the host.
   case root
+  /// Root of a user namespace: an ordinary user's, or a machine's. It has no say over the host's file systems.
+  case namespaceRoot = "namespace-root"
   /// Nobody in particular.
   case user
 }
@@ -78,6 +82,8 @@ public struct CgroupFacts: Sendable, Equatable {
   public var own = ""
   /// Who makes the groups of machines.
   public var keeper = CgroupKeeper.nobody
+  /// Whether groups may be made in it.
+  public var isOurs = true
   /// Whether the host's mount has `nsdelegate`.
   public var delegatesToNamespaces = false
   /// Controllers that groups below our own may have.

@@ -17,13 +17,14 @@ extension MachinePlan {
     let journal = try planner.journalFolder()
     let steps = planner.hostSteps(root, journal: journal)
     planner.operations = [.isolateMounts, .root(root.source, readOnly: root.isReadOnly)]
-    planner.warnOfWhatIsToCome()
+    let network = try planner.planNetwork()
     planner.checkInit()
     planner.makeSkeleton()
     planner.makeDevices()
     planner.makeHostFolder()
     planner.makeCredentials()
     planner.shapeEtc()
+    planner.shapeNetwork(network)
     if let journal { planner.bindJournal(journal) }
     planner.makeOperatorsMounts()
     planner.operations += [.sealMount("/run/host"), .enterNamespaces, .hostname(planner.hostname), .adoptRoot]
@@ -35,7 +36,7 @@ extension MachinePlan {
         name: machine.name.description, rootID: machine.rootID, mountPoint: machine.mountPoint,
         operations: planner.operations,
         candidates: Planner.initCandidates, arguments: planner.initArguments, environment: planner.environment),
-      warnings: planner.warnings)
+      network: network, warnings: planner.warnings)
   }
 }
 
@@ -64,8 +65,14 @@ struct Planner {
         "control groups of version 2 are not mounted on this host",
         advice: "mount -t cgroup2 none /sys/fs/cgroup", isHostsFault: true)
     }
-    if host.privilege != .root {
-      throw PlanError("only root can start machines on this host", advice: "run it as root", isHostsFault: true)
+    if host.privilege == .user {
+      throw PlanError(
+        "it takes root, or an ordinary user's own namespace", advice: "start it by hengectl", isHostsFault: true)
+    }
+    if !host.cgroup.isOurs {
+      throw PlanError(
+        "the control group \(host.cgroup.own) is not ours to make groups in",
+        advice: "systemd-run --user --scope --property=Delegate=yes hengectl start \(machine.name)", isHostsFault: true)
     }
     guard spec.machine.boot else {
       throw PlanError("Boot=no asks for a machine without an init", advice: "set Boot=yes")

@@ -31,6 +31,7 @@ extension InterfaceDescription {
         status: string,
         bus: ?string,
         network: ?string,
+        networkState: ?object,
         binds: []Bind,
         failedUnits: []FailedUnit,
         moments: []Moment
@@ -72,6 +73,15 @@ extension InterfaceDescription {
       # Changes limits, KEY=VALUE each in the words of [Resources], all or none; with persist also the spec. Answers when
       # they hold
       method SetLimits(limits: []string, persist: ?bool) -> (warnings: []string)
+
+      # The ports of the host that lead into the machine
+      method ListPorts() -> (ports: []string)
+
+      # Publishes a port of the host, written as in the spec, until the machine stops
+      method AddPort(port: string) -> (ports: []string)
+
+      # Takes a published port back
+      method RemovePort(port: string) -> (ports: []string)
 
       # The units of the machine, as its systemd lists them
       method ListUnits() -> (units: []Unit)

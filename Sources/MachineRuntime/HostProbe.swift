@@ -15,14 +15,16 @@ extension HostFacts {
     }
     facts.architecture = try ownArchitecture()
     facts.osRelease = readOrEmpty("/etc/os-release", or: "/usr/lib/os-release")
-    facts.keepsJournal = access("/var/log/journal", F_OK) == 0
-    facts.privilege = Capabilities.has("CAP_SYS_ADMIN") ? .root : .user
+    // A user's namespace sees a journal that is not the user's.
+    facts.keepsJournal = access("/var/log/journal", W_OK) == 0
+    facts.privilege = !Capabilities.has("CAP_SYS_ADMIN") ? .user : try OwnIDs.current().isWhole ? .root : .namespaceRoot
     facts.capabilityCount = Capabilities.count
     facts.timezone = timezone()
     facts.hasLocaltime = access("/etc/localtime", F_OK) == 0
-    facts.canMapIDs = facts.privilege == .root && (folder.map { Linux.canMapIDs(of: $0) } ?? true)
+    facts.canMapIDs = facts.privilege != .user && (folder.map { Linux.canMapIDs(of: $0) } ?? true)
     facts.manager = HostManager.probe()
     facts.cgroup = try CgroupFacts.probe(manager: facts.manager)
+    facts.network = NetworkFacts.probe()
     return facts
   }
 
@@ -102,6 +104,12 @@ extension CgroupFacts {
         relation = mount.target
       }
       facts.own = "\(relation)/\(SystemdCgroups.slice)"
+    } else if facts.own.split(separator: "/").contains("..") {
+      // Who came into a machine from outside is in a group that is not in sight there.
+      facts.isOurs = false
+      return facts
+    } else {
+      facts.isOurs = access(facts.own, W_OK) == 0 && access("\(facts.own)/cgroup.procs", W_OK) == 0
     }
     let group = try CgroupDirectory(opening: relation)
     facts.controllers = (try group.read("cgroup.controllers") ?? "").split { $0 == " " || $0 == "\n" }.map(String.init)

@@ -25,7 +25,8 @@ extension Supervisor {
     return [
       "kernel": .string(facts.kernelRelease), "privilege": .string(facts.privilege.rawValue),
       "cgroupLayout": .string(facts.cgroup.layout.rawValue), "cgroupMount": .string(facts.cgroup.mount),
-      "cgroup": .string(facts.cgroup.own), "nsdelegate": .bool(facts.cgroup.delegatesToNamespaces),
+      "cgroup": .string(facts.cgroup.own), "cgroupIsOurs": .bool(facts.cgroup.isOurs),
+      "nsdelegate": .bool(facts.cgroup.delegatesToNamespaces),
       "controllers": JSON(facts.cgroup.controllers), "mapsIDs": .bool(facts.canMapIDs),
     ]
   }

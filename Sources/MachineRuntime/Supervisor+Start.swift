@@ -84,6 +84,7 @@ extension Supervisor {
       shift: { [unowned self] path, from, to, count throws(Failure) in
         try shiftOwnership(path, from: from, to: to, count: count)
       })
+    try prepareNetwork(plan.network)
     mark("prepared")
   }
 
@@ -138,7 +139,7 @@ extension Supervisor {
     var host = try HostFacts.probe(for: holder)
     host.capacity = HostCapacity(for: spec.resources)
     hostManager = host.manager
-    host.hasMachinesJournal = access("/var/log/journal/\(machine.machineID)", F_OK) == 0
+    host.hasMachinesJournal = host.keepsJournal && access("/var/log/journal/\(machine.machineID)", F_OK) == 0
     do {
       var plan = try MachinePlan(spec: spec, host: host, machine: machine)
       plan.warnings += contradictions(spec, record)
@@ -176,6 +177,9 @@ extension Supervisor {
     }
     if let directory = spec.files.directory?.description, record.root != .inPlace(directory) {
       warnings.append("Directory=\(directory) is not followed: the machine was not made of it")
+    }
+    if let ids = spec.machine.ids, ids.count != record.range.count {
+      warnings.append("IDs=\(ids) is not followed: the machine was made with \(record.range.count) ids")
     }
     return warnings
   }
@@ -255,9 +259,7 @@ extension Supervisor {
         })
     }
     enter(.booting)
-    let network = networkBackend(for: spec.network)
-    try network.start(for: leader.process)
-    self.network = network
+    try startNetwork(leader: leader.id)
     if wantsProgress, let systemd = stage.systemdFolder, let sealedStage {
       progress = try BootProgress(watching: systemd, leader: leader.process, program: sealedStage, on: loop) {
         [unowned self] unit in

@@ -111,7 +111,6 @@ extension Supervisor {
     memoryWatch = nil
     autoScalers = []
     network?.stop()
-    network = nil
     guest?.close()
     guest = nil
     notify = nil
@@ -129,6 +128,7 @@ extension Supervisor {
     deadline = nil
     stage = nil
     endRun()
+    network = nil
     undo.run()
     hostBus?.close()
     if let record, record.isEphemeral, let lock { try? store.discard(name, lock: lock) }

@@ -17,7 +17,7 @@ extension MachineStore {
     try recover(source, lock: lock)
     let original = try record(of: source)
     let from = try open(source)
-    return try make(name) { (draft, range) throws(Failure) in
+    return try make(name, ids: original.range.count) { (draft, range) throws(Failure) in
       var record = MachineRecord(
         name: name, uuid: try .random(), range: range, root: original.root, created: clinux_unix_seconds())
       switch original.root {

@@ -44,7 +44,7 @@ func join(_ bytes: [UInt8], leader: Descriptor, channel: Channel) throws(Failure
   }
 }
 
-private func waitFor(_ child: Int32) -> Int32 {
+func waitFor(_ child: Int32) -> Int32 {
   var status: Int32 = 0
   while waitpid(child, &status, 0) < 0, errno == EINTR {}
   // The low seven bits are the signal, the next byte the exit status.

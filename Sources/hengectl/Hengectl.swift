@@ -4,6 +4,7 @@ import Linux
 import MachineManager
 import MachineSpec
 import MachineStore
+import Rootless
 
 /// The command line; verbs are machinectl's where machinectl has one.
 ///
@@ -28,6 +29,7 @@ struct Hengectl: ParsableCommand {
         ]),
       CommandGroup(name: "Resource", subcommands: [SetLimit.self, Top.self]),
       CommandGroup(name: "Inside", subcommands: [Units.self, Bind.self, Unbind.self]),
+      CommandGroup(name: "Network", subcommands: [Port.self]),
       CommandGroup(
         name: "Image",
         subcommands: [ListImages.self, ImageStatus.self, ImportFS.self, ImportTar.self, RemoveImage.self]),
@@ -69,4 +71,11 @@ private func usageLine(_ message: String, _ full: String) -> String {
 }
 
 /// What every verb that acts on machines needs.
-func manager() throws -> MachineManager { try MachineManager(try .current()) }
+///
+/// For an ordinary user this executes the program again, as root of the user's own namespace: files of machines belong
+/// to ids that only that root may touch.
+func manager() throws -> MachineManager {
+  let places = try Places.current()
+  if geteuid() != 0 { try ParentNamespace.enter(environment: places.environment) }
+  return try MachineManager(places)
+}

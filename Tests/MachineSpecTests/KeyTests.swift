@@ -32,6 +32,9 @@ private let cases: [KeyCase] =
       "Machine", "UUID", good: ["0123456789abcdeffedcba9876543210": "01234567-89ab-cdef-fedc-ba9876543210"],
       bad: ["1", "x", "00000000000000000000000000000000"]),
     KeyCase("Machine", "Boot", good: ["no": "no", "OFF": "no", "0": "no"], bad: ["maybe", "2"]),
+    KeyCase(
+      "Machine", "IDs", good: ["65536": "1x65536", "327680": "5x65536"], same: ["3x65536"],
+      bad: ["0", "0x65536", "65535", "65537", "2x65537", "-1", "5x", "16385x65536", "99999999999", "0x10000"]),
     KeyCase("Machine", "Ephemeral", good: ["true": "yes", "on": "yes"], bad: ["nope"]),
     KeyCase(
       "Machine", "Parameters",
