@@ -37,7 +37,7 @@ extension Supervisor {
       switch result {
       case .success:
         plan?.group?.limits = new
-        tell(
+        note(
           event: "autoscale",
           [
             "key": .string(key), "from": .string(policy.text(from)), "to": .string(policy.text(to)),

@@ -4,9 +4,10 @@ import Varlink
 
 /// What happens at a machine's limits.
 extension Supervisor {
-  /// Tells what happened to the machine, for whoever keeps a record of it.
-  func tell(event: String, _ facts: JSON = [:]) {
-    log.notice("\(name): \(event) \(facts.compact)")
+  /// Tells what happened at the machine's limits, in its log as well: there is whoever looks for a cause.
+  func note(event: String, _ details: JSON) {
+    log.notice("\(name): \(event) \(details.compact)")
+    tell(event: event, details: details)
   }
 
   /// Watches for processes that the kernel kills for want of memory, as long as this run of the machine lasts.
@@ -24,7 +25,7 @@ extension Supervisor {
   private func ranOutOfMemory(_ count: UInt64, _ victim: OOMVictim) {
     let policy = spec.resources.oomPolicy
     func text(_ value: String?) -> JSON { value.map { .string(printable($0, limit: 256)) } ?? .null }
-    tell(
+    note(
       event: "oom",
       [
         "killed": JSON(count), "process": text(victim.process), "pid": victim.id.map { JSON($0) } ?? .null,
