@@ -71,7 +71,8 @@ extension MachineManager {
   /// - Throws: `Failure` with the supervisor's own words.
   func startService(_ name: MachineName) throws(Failure) {
     let service = Self.service(of: name)
-    let result = try systemctl(["start", service])
+    // Not `start`: a supervisor that has just let go of the machine may still be ending, and starting what runs is nothing.
+    let result = try systemctl(["restart", service])
     guard result.exit != .exited(0) else { return }
     // What the supervisor said last, and how it ended, the service manager knows.
     let said = try systemctl(["show", "--property=StatusText", "--value", service]).line
