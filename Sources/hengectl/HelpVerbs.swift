@@ -58,7 +58,7 @@ struct Doctor: ParsableCommand {
     let places = try Places.current()
     if geteuid() != 0 {
       do throws(Failure) {
-        try ParentNamespace.enter(environment: places.environment)
+        try ParentNamespace.enter(environment: places.environment + Places.loginEnvironment)
       } catch {
         // What keeps the user out of it is what the findings are about.
         Terminal.complain(error.description)

@@ -82,6 +82,6 @@ private func usageLine(_ message: String, _ full: String) -> String {
 /// to ids that only that root may touch.
 func manager() throws -> MachineManager {
   let places = try Places.current()
-  if geteuid() != 0 { try ParentNamespace.enter(environment: places.environment) }
+  if geteuid() != 0 { try ParentNamespace.enter(environment: places.environment + Places.loginEnvironment) }
   return try MachineManager(places)
 }
