@@ -10,6 +10,8 @@ public struct HostFacts: Sendable, Equatable {
   public var cgroup = CgroupFacts()
   /// The host's systemd, where it has one that is ours to ask.
   public var manager = HostManager.none
+  /// What of the host matters to a machine's network.
+  public var network = NetworkFacts()
   /// What this process may do.
   public var privilege = Privilege.root
   /// The numbers of capabilities that this kernel knows are those below.
@@ -78,10 +80,10 @@ public struct CgroupFacts: Sendable, Equatable {
   public var mount = ""
   /// The folder that groups of machines are made in.
   public var own = ""
-  /// Who makes the groups of machines.
-  public var keeper = CgroupKeeper.nobody
   /// Whether groups may be made in it.
   public var isOurs = true
+  /// Who makes the groups of machines.
+  public var keeper = CgroupKeeper.nobody
   /// Whether the host's mount has `nsdelegate`.
   public var delegatesToNamespaces = false
   /// Controllers that groups below our own may have.

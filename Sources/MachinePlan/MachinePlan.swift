@@ -7,13 +7,16 @@ public struct MachinePlan: Sendable, Equatable {
   public var hostSteps: [HostStep]
   /// What the stage does.
   public var stage: StagePlan
+  /// What connects the machine with the world.
+  public var network: NetworkPlan
   /// What the operator should know, one line each.
   public var warnings: [String]
 
   /// A plan.
-  public init(hostSteps: [HostStep], stage: StagePlan, warnings: [String]) {
+  public init(hostSteps: [HostStep], stage: StagePlan, network: NetworkPlan = NetworkPlan(), warnings: [String]) {
     self.hostSteps = hostSteps
     self.stage = stage
+    self.network = network
     self.warnings = warnings
   }
 }

@@ -27,13 +27,3 @@ extension ResourcesSection {
     return needed
   }
 }
-
-extension Planner {
-  /// Sections that are read and checked but have no effect yet are said aloud rather than passed over in silence.
-  mutating func warnOfWhatIsToCome() {
-    if let mode = spec.network.mode, mode != .none {
-      warnings.append(
-        "[Network] Mode=\(mode) is checked but not realised by this version: the machine has a loopback only")
-    }
-  }
-}

@@ -17,13 +17,14 @@ extension MachinePlan {
     let journal = try planner.journalFolder()
     let steps = planner.hostSteps(root, journal: journal)
     planner.operations = [.isolateMounts, .root(root.source, readOnly: root.isReadOnly)]
-    planner.warnOfWhatIsToCome()
+    let network = try planner.planNetwork()
     planner.checkInit()
     planner.makeSkeleton()
     planner.makeDevices()
     planner.makeHostFolder()
     planner.makeCredentials()
     planner.shapeEtc()
+    planner.shapeNetwork(network)
     if let journal { planner.bindJournal(journal) }
     planner.makeOperatorsMounts()
     planner.operations += [.sealMount("/run/host"), .enterNamespaces, .hostname(planner.hostname), .adoptRoot]
@@ -35,7 +36,7 @@ extension MachinePlan {
         name: machine.name.description, rootID: machine.rootID, mountPoint: machine.mountPoint,
         operations: planner.operations,
         candidates: Planner.initCandidates, arguments: planner.initArguments, environment: planner.environment),
-      warnings: planner.warnings)
+      network: network, warnings: planner.warnings)
   }
 }
 

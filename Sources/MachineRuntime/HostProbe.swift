@@ -24,6 +24,7 @@ extension HostFacts {
     facts.canMapIDs = facts.privilege != .user && (folder.map { Linux.canMapIDs(of: $0) } ?? true)
     facts.manager = HostManager.probe()
     facts.cgroup = try CgroupFacts.probe(manager: facts.manager)
+    facts.network = NetworkFacts.probe()
     return facts
   }
 

@@ -41,7 +41,7 @@ public final class Supervisor {
   var sealedStage: Descriptor?
   var offeredStage: (copy: Descriptor, ready: Descriptor)?
   var leader: (process: Pidfd, id: Int32)?
-  var console: ConsoleLog?
+  var console: Console?
   /// The machine's instance of devpts, held as the stage made it: whatever the machine mounts over it.
   var terminals: Descriptor?
   /// What was bound into the machine while it runs.
@@ -50,7 +50,18 @@ public final class Supervisor {
   /// What belongs to this run of the machine and ends with it.
   var runSources: [EventLoop.Source] = []
   var guest: GuestConnection?
+  /// The commands that run inside; from the first one on.
+  var executions: Executions?
   var deadline: EventLoop.Source?
+  /// When a machine that was asked over its bus gets a signal as well.
+  var patience: EventLoop.Source?
+  /// What the operator wants of a machine that is ending; nil when it ends by itself.
+  var asked: Stop?
+  var restarts = RestartTimes()
+  var freezing: FreezeWatch?
+  var isFrozen = false
+  var unitWaits: [UnitWait] = []
+  let diary: Diary
   private var rest: EventLoop.Source?
   var control: ControlServer?
   var observers: [Observer] = []
@@ -87,6 +98,7 @@ public final class Supervisor {
     self.name = name
     self.log = log
     store = MachineStore(places)
+    diary = Diary(of: name, in: store.events)
     programs = try Programs()
     loop = try EventLoop()
     let control = ControlServer(service: controlService(), on: loop)
@@ -137,7 +149,9 @@ public final class Supervisor {
     mark(next.name)
     log.info("\(name): \(next.name)")
     notifyHost()
+    tellPhase()
     tellObservers()
+    resumeUnitWaits()
   }
 
   /// Lets go of what only a start needs, and a moment after the last question of the memory that answering took: a

@@ -33,6 +33,8 @@ extension MachineStore {
       if record.ownsSpec { removeSpec(of: name) }
     }
     removeLimits(of: name)
+    tell(name, "removed")
+    events.prune { access("\(places.state)/machines/\($0)", F_OK) == 0 }
   }
 
   private func finishRemoving(_ folder: String, in machines: Descriptor) throws(Failure) {

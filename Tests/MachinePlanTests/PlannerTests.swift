@@ -10,6 +10,10 @@ private func host() -> HostFacts {
   host.cgroup.layout = .hybrid
   host.cgroup.own = "/cg"
   host.cgroup.delegatedFiles = ["cgroup.procs"]
+  host.network.forwarders = [
+    InstalledForwarder(kind: .slirp4netns, path: "/usr/bin/slirp4netns"),
+    InstalledForwarder(kind: .pasta, path: "/usr/bin/pasta"),
+  ]
   host.osRelease = Array("ID=debian\nVERSION_ID=\"12\"\n".utf8)
   return host
 }
@@ -44,7 +48,7 @@ private func plan(_ text: String, host facts: HostFacts = host(), machine: Machi
       switch operation {
       case .isolateMounts, .root, .checkInit, .memory, .bind, .device, .notifySocket, .sealMount:
         #expect(index < boundary, "\(operation)")
-      case .mount, .console, .mask, .readOnlyView, .pivot, .confine, .adoptRoot:
+      case .mount, .console, .mask, .bootID, .readOnlyView, .pivot, .confine, .adoptRoot:
         #expect(index > boundary, "\(operation)")
       default: break
       }
