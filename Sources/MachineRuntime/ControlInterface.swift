@@ -107,8 +107,9 @@ extension InterfaceDescription {
       method OpenLeader() -> (leader: int)
 
       # Attaches to the console. Along come: a stream, both ways; then the console's log, of which the first bytes, as
-      # many as told, are what was printed before; and where there is one the log before that
-      method OpenConsole() -> (logged: int)
+      # many as told, are what was printed before; and where there is one the log before that. With more, the last reply
+      # comes without them when the machine has stopped
+      method OpenConsole() -> (logged: ?int)
 
       # Sets the size of the console's terminal, in characters
       method ResizeConsole(columns: int, rows: int) -> ()

@@ -12,9 +12,15 @@ extension Supervisor {
     }
     method("OpenConsole") { [unowned self] _, responder in
       guard let console else { throw Failure("attach to the console of", name.description, "it is \(phase.name)") }
-      let (stream, log) = try console.open()
-      responder.finish(
-        ["logged": JSON(log.length)], passing: [stream, log.file] + [log.older].compactMap { $0 })
+      let (seat, stream, log) = try console.open()
+      let answer: JSON = ["logged": JSON(log.length)]
+      let descriptors = [stream, log.file] + [log.older].compactMap { $0 }
+      guard responder.more else { return responder.finish(answer, passing: descriptors) }
+      responder.send(answer, passing: descriptors)
+      responder.onHangUp = { [weak console, weak seat] in
+        if let seat { console?.drop(seat) }
+      }
+      seat.onEnd = { responder.finish() }
     }
     method("ResizeConsole") { [unowned self] call, responder in
       guard let columns = call.parameters["columns"]?.intValue.flatMap({ UInt16(exactly: $0) }),

@@ -154,8 +154,9 @@ private func makeRoom(for shown: [ShownFolder], in setup: inout Setup) throws(Fa
       try check(symlinkat(target, memory.descriptor.raw, name), "link", name)
     case .directory:
       try check(mkdirat(memory.descriptor.raw, name, 0o755), "make the folder", name)
-      let tree = try MountTree(copying: name, from: host)
-      try tree.change(set: [.readOnly, .noSetID, .noDevices])
+      // With what is mounted below: in a user's namespace the kernel gives no tree without it.
+      let tree = try MountTree(copying: name, from: host, recursive: true)
+      try tree.change(set: [.readOnly, .noSetID, .noDevices], recursive: true)
       try tree.attach(on: try memory.descriptor.open(name, [.path, .directory], lookup: .beneath))
     default: break
     }
