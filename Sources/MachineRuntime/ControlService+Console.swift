@@ -6,9 +6,20 @@ import Varlink
 /// What is handed out to whoever looks into the machine or sits down at its console.
 extension Supervisor {
   func addConsoleMethods(_ method: (String, @escaping (VarlinkCall, VarlinkResponder) throws -> Void) -> Void) {
-    method("OpenLeader") { [unowned self] _, responder in
-      guard let leader else { throw Failure("look into", name.description, "it is \(phase.name)") }
-      responder.finish(["leader": JSON(leader.id)], passing: [leader.process.descriptor])
+    method("OpenJournal") { [unowned self] _, responder in
+      guard let leader else { throw Failure("read the journal of", name.description, "it is \(phase.name)") }
+      _ = try FolderFetch(Self.journalFolders, leader: leader.process, program: try stageProgram(), on: loop) {
+        [name] result in
+        switch result {
+        case .success(let folders):
+          responder.finish(
+            ["folders": JSON(folders.map(\.path))], passing: [leader.process.descriptor] + folders.map(\.tree))
+        case .failure(let failure):
+          responder.fail(
+            VarlinkError(
+              Failure("read the journal of", name.description, failure.description, kind: failure.kind)))
+        }
+      }
     }
     method("OpenConsole") { [unowned self] _, responder in
       guard let console else { throw Failure("attach to the console of", name.description, "it is \(phase.name)") }

@@ -260,6 +260,25 @@ struct JournalTests {
     }
   }
 
+  /// An ordinary user's view has the user's ids in place of the host's root.
+  @Test(.needsRoot, .needsPrograms, .needsImages, .needsUsers)
+  func anOrdinaryUserReadsItAsWell() throws {
+    try withUsers("users-journal", ids: [131072]) { host in
+      let user = try #require(host.users.first)
+      try user.image("trixie")
+      try user.succeed("run", "trixie", "m")
+      try say(try user.guest("m"))
+      for isRunning in [true, false] {
+        let known = try user.hengectl("journal", "m", "-u", "known", "-o", "cat")
+        #expect(known.succeeded && known.output.contains("a known line\na bad line"), "\(isRunning): \(known)")
+        let console = try user.hengectl("console", "--history", "m")
+        #expect(console.output.contains("Multi-User System"), "\(console)")
+        if isRunning { try user.succeed("poweroff", "m") }
+      }
+      try user.succeed("remove", "m")
+    }
+  }
+
   // MARK: LinkJournal=
 
   /// A host with a journal on disk, which this one need not have.
