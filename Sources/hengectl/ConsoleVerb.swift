@@ -71,9 +71,9 @@ struct ConsoleVerb: ParsableCommand {
         if errno == EINTR { continue }
         throw Failure("wait for", "the console", errno: .init(rawValue: errno))
       }
-      if polls[0].revents != 0, let piece = try connection.stream.receiveSome(limit: 1 << 16) {
-        if piece.bytes.isEmpty { return try put(text?.rest() ?? []) }
-        try put(piece.bytes)
+      if polls[0].revents != 0, let bytes = try receive(from: connection.stream) {
+        if bytes.isEmpty { return try put(text?.rest() ?? []) }
+        try put(bytes)
       }
       if polls.count > 1, polls[1].revents != 0 {
         var buffer = [UInt8](repeating: 0, count: 4096)
@@ -81,6 +81,16 @@ struct ConsoleVerb: ParsableCommand {
         if count > 0 { try send(buffer[..<count], to: connection.stream) } else { isTyping = false }
       }
     }
+  }
+}
+
+/// What is there; nothing at the end, which is a reset where the machine stopped before it took all that was typed.
+private func receive(from stream: Descriptor) throws(Failure) -> [UInt8]? {
+  do {
+    return try stream.receiveSome(limit: 1 << 16)?.bytes
+  } catch {
+    guard error.errno == .connectionReset else { throw error }
+    return []
   }
 }
 
