@@ -60,6 +60,8 @@ extension Supervisor {
 
   /// Tells the phase that was entered just now.
   func tellPhase() {
+    // Without the lock it is another supervisor's machine.
+    guard lock != nil else { return }
     var details: JSON = [:]
     switch phase {
     case .idle: return

@@ -74,6 +74,7 @@ extension Supervisor {
 
   private func abort(_ reason: Stop) {
     try? host?.scope.payload.kill()
+    isAborted = true
     _ = finish(Failure("start", name.description, "it was told to stop meanwhile"))
   }
 
@@ -139,7 +140,7 @@ extension Supervisor {
   private func endRun() {
     runSources = []
     patience = nil
-    freezing = nil
+    freezing?.cancel()
     isFrozen = false
     suspendUnitWaits()
     progress = nil
@@ -164,6 +165,9 @@ extension Supervisor {
     stage = nil
     endRun()
     undo.run()
+    // Told with the lock still held, and before it goes altogether.
+    phase = .stopped(failure)
+    tellPhase()
     if let record, record.isEphemeral, let lock { try? store.discard(name, lock: lock) }
     lock = nil
     enter(.stopped(failure))
