@@ -46,6 +46,7 @@ let package = Package(
 
     // The kernel and systemd, knowing nothing of machines.
     .target(name: "Linux", dependencies: ["CLinux", "CLibcap", system], swiftSettings: strict),
+    .target(name: "Rootless", dependencies: ["CLinux", "Linux"], swiftSettings: strict),
     .target(name: "Systemd", dependencies: ["CLinux", "CSystemd"], swiftSettings: strict),
     .target(name: "Varlink", dependencies: ["Linux"], swiftSettings: strict),
 
@@ -56,15 +57,19 @@ let package = Package(
 
     // What is on disk.
     .target(name: "Images", dependencies: ["CLinux", "Linux", "MachineSpec", system], swiftSettings: strict),
+    .target(name: "TreeStream", dependencies: ["CLinux", "Images", "Linux", system], swiftSettings: strict),
     .target(
-      name: "Archive", dependencies: ["CLibarchive", "CLinux", "Images", "Linux", "MachineSpec", system],
+      name: "Archive", dependencies: ["CLibarchive", "CLinux", "Images", "Linux", "MachineSpec", "TreeStream", system],
       swiftSettings: strict),
     .target(
       name: "MachineStore", dependencies: ["CLinux", "Images", "Linux", "MachineSpec", "Varlink", system],
       swiftSettings: strict),
 
     // Processes.
-    .target(name: "Network", dependencies: ["Linux", "MachineSpec", system], swiftSettings: strict),
+    .target(
+      name: "Network",
+      dependencies: ["CLinux", "Linux", "MachinePlan", "MachineSpec", "StageProtocol", "Systemd", "Varlink", system],
+      swiftSettings: strict),
     .target(
       name: "MachineRuntime",
       dependencies: [
@@ -74,30 +79,31 @@ let package = Package(
       ], swiftSettings: strict),
     .target(
       name: "MachineManager",
-      dependencies: ["CLinux", "Images", "Linux", "MachineSpec", "MachineStore", "Varlink", system],
+      dependencies: ["CLinux", "Images", "Linux", "MachineSpec", "MachineStore", "Rootless", "Varlink", system],
       swiftSettings: strict),
 
     // Programs: argument parsing and wiring only.
     .executableTarget(
       name: "hengectl",
       dependencies: [
-        "CLinux", "MachineManager", "Images", "Linux", "MachineSpec", "MachineStore", "Varlink", arguments,
+        "CLinux", "MachineManager", "Images", "Linux", "MachineSpec", "MachineStore", "Rootless", "Varlink", arguments,
       ],
       swiftSettings: strict, linkerSettings: lean),
     .executableTarget(
       name: "henge-supervisor", dependencies: ["MachineRuntime", "MachineSpec", "MachineStore", "Linux", logging],
       swiftSettings: strict, linkerSettings: lean),
     .executableTarget(
-      name: "henge-import", dependencies: ["Archive", "CLinux", "Images", "Linux", "MachineSpec"],
+      name: "henge-import", dependencies: ["Archive", "CLinux", "Images", "Linux", "MachineSpec", "TreeStream"],
       swiftSettings: strict,
       linkerSettings: lean),
     // Fully static: it runs between the host's root file system and the machine's, and needs a library from neither.
     .executableTarget(
-      name: "henge-stage", dependencies: ["CLinux", "Linux", "StageProtocol"],
+      name: "henge-stage", dependencies: ["CLinux", "Images", "Linux", "StageProtocol", "TreeStream"],
       swiftSettings: strict + [.unsafeFlags(["-static-executable"])],
       linkerSettings: [.unsafeFlags(["-static-executable", "-Xlinker", "-s"])]),
 
     .testTarget(name: "LinuxTests", dependencies: ["Linux", system], swiftSettings: strict),
+    .testTarget(name: "RootlessTests", dependencies: ["Linux", "Rootless"], swiftSettings: strict),
     .testTarget(name: "SystemdTests", dependencies: ["Systemd"], swiftSettings: strict),
     .testTarget(name: "VarlinkTests", dependencies: ["Varlink"], swiftSettings: strict),
     .testTarget(name: "MachineSpecTests", dependencies: ["MachineSpec"], swiftSettings: strict),
@@ -107,6 +113,8 @@ let package = Package(
     .testTarget(
       name: "ImagesTests", dependencies: ["Archive", "CLinux", "Images", "Linux", "MachineSpec", system],
       swiftSettings: strict),
+    .testTarget(
+      name: "TreeStreamTests", dependencies: ["CLinux", "Linux", "TreeStream", system], swiftSettings: strict),
     .testTarget(
       name: "MachineStoreTests", dependencies: ["Linux", "MachineSpec", "MachineStore", "Varlink", system],
       swiftSettings: strict),

@@ -21,15 +21,15 @@ const uint64_t clinux_newuts = CLONE_NEWUTS;
 const uint64_t clinux_newcgroup = CLONE_NEWCGROUP;
 
 /* Raw calls: the C library's wrappers would try to tell other threads, of which the child has none. */
-static int become_and_unshare(unsigned uid, unsigned gid) {
+static int become(unsigned uid, unsigned gid) {
   if (syscall(SYS_setgroups, 0, NULL) < 0) return errno;
   if (syscall(SYS_setresgid, gid, gid, gid) < 0) return errno;
   if (syscall(SYS_setresuid, uid, uid, uid) < 0) return errno;
-  if (unshare(CLONE_NEWUSER) < 0) return errno;
   return 0;
 }
 
-int clinux_user_namespace_create(unsigned uid, unsigned gid, int *release) {
+/* ids: user and group to become first; NULL stays who the caller is. */
+static int hold_namespaces(const unsigned *ids, uint64_t kinds, int *release) {
   int ready[2], hold[2];
   if (pipe2(ready, O_CLOEXEC) < 0) return -1;
   if (pipe2(hold, O_CLOEXEC) < 0) {
@@ -41,7 +41,8 @@ int clinux_user_namespace_create(unsigned uid, unsigned gid, int *release) {
   if (child == 0) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     close(hold[1]);
-    int error = become_and_unshare(uid, gid);
+    int error = ids ? become(ids[0], ids[1]) : 0;
+    if (!error && unshare((int)kinds) < 0) error = errno;
     char byte;
     if (write(ready[1], &error, sizeof error) != sizeof error || error) _exit(1);
     while (read(hold[0], &byte, 1) < 0 && errno == EINTR) continue;
@@ -67,6 +68,13 @@ int clinux_user_namespace_create(unsigned uid, unsigned gid, int *release) {
   *release = hold[1];
   return child;
 }
+
+int clinux_user_namespace_create(unsigned uid, unsigned gid, int *release) {
+  const unsigned ids[] = {uid, gid};
+  return hold_namespaces(ids, CLONE_NEWUSER, release);
+}
+
+int clinux_namespaces_create(uint64_t kinds, int *release) { return hold_namespaces(NULL, kinds, release); }
 
 void clinux_user_namespace_release(int child, int release) {
   if (release >= 0) close(release);

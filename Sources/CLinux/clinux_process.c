@@ -72,6 +72,10 @@ int clinux_execute(const char *path, const char *const *arguments, const char *c
   return execve(path, (char *const *)arguments, (char *const *)environment);
 }
 
+int clinux_execute_again(const char *path, const char *const *arguments) {
+  return execv(path, (char *const *)arguments);
+}
+
 uint64_t clinux_monotonic_microseconds(void) {
   struct timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);

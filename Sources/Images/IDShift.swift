@@ -26,14 +26,17 @@ public struct IDShift: Sendable, Equatable {
   ///   - to: the first id of the target range.
   ///   - count: the number of ids in each range.
   ///   - foreign: what to do with an id that is in neither.
-  /// - Throws: `Failure` when the ranges overlap or leave the 32 bits of an id.
-  public init(from: UInt32, to: UInt32, count: UInt32 = 65536, foreign: Foreign = .fail) throws(Failure) {
+  ///   - mayOverlap: whether the ranges may share ids: only where each file is looked at once.
+  /// - Throws: `Failure` when the ranges overlap and must not, or leave the 32 bits of an id.
+  public init(
+    from: UInt32, to: UInt32, count: UInt32 = 65536, foreign: Foreign = .fail, mayOverlap: Bool = false
+  ) throws(Failure) {
     let (fromEnd, fromOver) = from.addingReportingOverflow(count)
     let (toEnd, toOver) = to.addingReportingOverflow(count)
     let subject = "\(from) to \(to)"
     // The last id of all, 4294967295, means "no id" to the kernel: an end of 2^32 - 1 still leaves it out.
     if fromOver || toOver || count == 0 { throw Failure("shift ids", subject, "the range is not one of ids") }
-    if from < toEnd && to < fromEnd {
+    if !mayOverlap && from < toEnd && to < fromEnd {
       throw Failure("shift ids", subject, "the two ranges overlap", advice: "ids go between ranges that are disjoint")
     }
     self.from = from

@@ -1,4 +1,5 @@
 import CLinux
+import Glibc
 import SystemPackage
 
 /// What a mount allows, as of `mount_setattr(2)`.
@@ -69,7 +70,10 @@ public struct MountTree: Sendable {
       }
     }
     for (key, value) in descriptors {
-      try step(clinux_fsconfig_descriptor(context.raw, key, value.raw), "set \(key) of")
+      // Before 6.15 no descriptor without rights is taken here, but the name that the kernel itself gives to it.
+      var result = clinux_fsconfig_descriptor(context.raw, key, value.raw)
+      if result < 0, errno == EBADF { result = clinux_fsconfig_string(context.raw, key, "/proc/self/fd/\(value.raw)") }
+      try step(result, "set \(key) of")
     }
     // The kernel holds the path of a detached mount, but dissolves the mount when its last descriptor is closed.
     try withExtendedLifetime(descriptors) { () throws(Failure) in
@@ -79,6 +83,15 @@ public struct MountTree: Sendable {
     try step(mount, "mount the file system")
     descriptor = Descriptor(adopting: mount)
   }
+
+  /// Whether overlayfs takes layers by descriptor, attached or not (since 6.15), or else by name and attached only.
+  public static let overlayTakesDescriptors: Bool = {
+    guard let place = try? Descriptor.open("/", [.path, .directory]) else { return false }
+    let context = clinux_fsopen("overlay")
+    guard context >= 0 else { return false }
+    defer { close(context) }
+    return withExtendedLifetime(place) { clinux_fsconfig_descriptor(context, "lowerdir+", place.raw) == 0 }
+  }()
 
   private static func explained(_ failure: Failure, context: Descriptor) -> Failure {
     var text = [CChar](repeating: 0, count: 256)

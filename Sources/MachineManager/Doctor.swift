@@ -1,6 +1,7 @@
 import Glibc
 import Linux
 import MachineStore
+import Rootless
 import Varlink
 
 /// What this host has, and what it lacks.
@@ -23,7 +24,8 @@ extension MachineManager {
   public func examine() throws(Failure) -> [Finding] {
     let folder = access(store.places.state, F_OK) == 0 ? store.places.state : "/"
     let facts = try askSupervisorProgram(["--probe", folder])
-    return kernel(facts) + cgroups(facts) + files(facts, folder) + ids() + devices() + tools()
+    return kernel(facts) + user(facts) + cgroups(facts) + files(facts, folder) + ids(facts) + devices() + forwarders()
+      + tools()
   }
 
   private func kernel(_ facts: JSON) -> [Finding] {
@@ -31,15 +33,25 @@ extension MachineManager {
     let numbers = release.split { $0 == "." || $0 == "-" }.prefix(2).compactMap { Int($0) }
     // 6.8 takes layers of an overlay by descriptor, which is how they are mapped before they are merged.
     let isNew = numbers.count == 2 && (numbers[0], numbers[1]) >= (6, 8)
-    let isRoot = facts["privilege"]?.stringValue == "root"
+    let privilege = facts["privilege"]?.stringValue
+    let isRoot = privilege == "root" || privilege == "namespace-root"
+    let rights =
+      switch (privilege, ordinaryUser) {
+      case ("root", _): "root, with CAP_SYS_ADMIN"
+      case ("namespace-root", let user?): "root of the namespace of the user \(user.label)"
+      case ("namespace-root", nil): "root of a machine or container"
+      case (_, let user?): "the user \(user.label), without a namespace of the user's own"
+      default: "root without CAP_SYS_ADMIN"
+      }
     let spaces = readNumber("/proc/sys/user/max_user_namespaces") ?? 0
     return [
       Finding(
         subject: "kernel", text: isNew ? release : "\(release) is older than 6.8", isGood: isNew, isNeeded: true,
         mend: isNew ? nil : "apt-get install linux-image-amd64/bookworm-backports"),
       Finding(
-        subject: "privilege", text: isRoot ? "root, with CAP_SYS_ADMIN" : "not root", isGood: isRoot, isNeeded: true,
-        mend: isRoot ? nil : "sudo hengectl doctor"),
+        subject: "privilege", text: rights, isGood: isRoot, isNeeded: true,
+        // For a user the lines below say what is missing.
+        mend: isRoot || ordinaryUser != nil ? nil : "start it with CAP_SYS_ADMIN"),
       Finding(
         subject: "user namespaces", text: "\(spaces) allowed", isGood: spaces > 0, isNeeded: true,
         mend: spaces > 0 ? nil : "sysctl -w user.max_user_namespaces=15000"),
@@ -77,6 +89,14 @@ extension MachineManager {
 
   private func files(_ facts: JSON, _ folder: String) -> [Finding] {
     let maps = facts["mapsIDs"]?.boolValue ?? false
+    if !maps, facts["privilege"]?.stringValue != "root" {
+      return [
+        Finding(
+          subject: "idmapped mounts",
+          text: "are the host's root's: every machine made from an image has a copy of its files", isGood: true,
+          isNeeded: false, mend: nil)
+      ]
+    }
     return [
       Finding(
         subject: "idmapped mounts", text: maps ? "work at \(folder)" : "do not work at \(folder)", isGood: maps,
@@ -106,13 +126,15 @@ extension MachineManager {
     return findings
   }
 
-  private func ids() -> [Finding] {
+  private func ids(_ facts: JSON) -> [Finding] {
+    // Outside of the user's namespace there are no ids to count.
+    if facts["privilege"]?.stringValue == "user" { return [] }
     do {
       let free = try store.countFreeRanges()
       return [
         Finding(
           subject: "uid ranges", text: "\(free) of 65536 ids each are free", isGood: free > 0, isNeeded: true,
-          mend: free > 0 ? nil : "hengectl remove NAME")
+          mend: free > 0 ? nil : ordinaryUser.map { SubordinateIDs.command(for: $0) } ?? "hengectl remove NAME")
       ]
     } catch {
       return [
@@ -133,6 +155,18 @@ extension MachineManager {
     }
   }
 
+  private func forwarders() -> [Finding] {
+    let isThere = ["slirp4netns", "pasta"].filter { access("/usr/bin/\($0)", X_OK) == 0 }
+    return [
+      Finding(
+        subject: "forwarder",
+        text: isThere.isEmpty
+          ? "neither slirp4netns nor pasta is installed: machines start with Mode=none only"
+          : isThere.joined(separator: ", "), isGood: !isThere.isEmpty, isNeeded: false,
+        mend: isThere.isEmpty ? "apt-get install slirp4netns" : nil)
+    ]
+  }
+
   private func tools() -> [Finding] {
     [("mmdebstrap", "mmdebstrap", "images/build makes the guest images with it")].map { tool, package, purpose in
       let isThere = ["/usr/bin", "/bin", "/usr/sbin", "/sbin"].contains { access("\($0)/\(tool)", X_OK) == 0 }
@@ -142,7 +176,7 @@ extension MachineManager {
     }
   }
 
-  private func readNumber(_ path: String) -> Int? {
+  func readNumber(_ path: String) -> Int? {
     guard let bytes = try? Descriptor.open(path).readAll(limit: 64, subject: path) else { return nil }
     return Int(String(decoding: bytes, as: UTF8.self).prefix { $0.isNumber })
   }

@@ -133,7 +133,7 @@ public struct MachineManager: Sendable {
     var record = record
     record.shift = .begun
     try store.update(record)
-    try runImport(["shift", path, "\(record.range.base)", "0", store.folder(of: record.name)])
+    try runImport(["shift", path, "\(record.range.base)", "0", store.folder(of: record.name), "\(record.range.count)"])
     record.shift = .none
     try store.update(record)
     withExtendedLifetime(lock) {}

@@ -85,6 +85,11 @@ extension MachineManager {
     isWatched: Bool = false, progress: (Progress) -> Void = { _ in }
   ) throws(Failure) -> JSON {
     guard store.exists(name) else { throw Failure.noSuchMachine(name) }
+    if startsAsService(name, overrides: overrides), try !store.isRunning(name) {
+      try startService(name)
+      if goal == "executed", let state = try? state(of: name) { return state }
+      return try ask(name, "Wait", ["goal": .string(goal)], to: "wait for", timeout: timeout, progress: progress)
+    }
     let supervisor = try startSupervisor(name)
     return try ask(
       try client(supervisor.connection), "Start",
@@ -101,11 +106,16 @@ extension MachineManager {
     let stage = try Descriptor.emptyProgram()
     var request = ProcessRequest(
       .path(try programs.path(of: "henge-supervisor")), arguments: ["henge-supervisor", name.description],
-      environment: store.places.environment + ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"],
+      environment: store.places.environment + userManager + ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"],
       descriptors: [nil, nil, nil, pair.second, stage, ready.second])
     request.newSession = true
     _ = try request.start()
     return StartedSupervisor(connection: pair.first, stage: stage, ready: ready.first)
+  }
+
+  /// What leads a user's supervisor to the user's own service manager.
+  private var userManager: [String] {
+    geteuid() == 0 ? [] : getenv("XDG_RUNTIME_DIR").map { ["XDG_RUNTIME_DIR=\(String(cString: $0))"] } ?? []
   }
 
   /// What a supervisor's starter has in its hands.

@@ -7,14 +7,32 @@ public struct MachinePlan: Sendable, Equatable {
   public var hostSteps: [HostStep]
   /// What the stage does.
   public var stage: StagePlan
+  /// What connects the machine with the world.
+  public var network: NetworkPlan
   /// What the operator should know, one line each.
   public var warnings: [String]
 
   /// A plan.
-  public init(hostSteps: [HostStep], stage: StagePlan, warnings: [String]) {
+  public init(hostSteps: [HostStep], stage: StagePlan, network: NetworkPlan = NetworkPlan(), warnings: [String]) {
     self.hostSteps = hostSteps
     self.stage = stage
+    self.network = network
     self.warnings = warnings
+  }
+}
+
+extension MachinePlan {
+  /// The control group that is made.
+  public var group: CgroupPlan? {
+    get {
+      for case .cgroup(let plan) in hostSteps { return plan }
+      return nil
+    }
+    set {
+      guard let newValue, let index = hostSteps.firstIndex(where: { if case .cgroup = $0 { true } else { false } })
+      else { return }
+      hostSteps[index] = .cgroup(newValue)
+    }
   }
 }
 
@@ -39,6 +57,12 @@ public struct CgroupPlan: Sendable, Equatable {
   public var parent: String
   /// Its name there.
   public var name: String
+  /// Who makes it.
+  public var keeper: CgroupKeeper
+  /// Where control groups are mounted.
+  public var mount: String
+  /// What it is for, in words.
+  public var title: String
   /// The host's id that the machine's part is delegated to.
   public var delegate: UInt32
   /// Files of the machine's part that belong to the delegate besides the folder.
@@ -47,6 +71,13 @@ public struct CgroupPlan: Sendable, Equatable {
   public var maxDepth: Int
   /// How many groups the machine may make.
   public var maxDescendants: Int
+  /// The folder of the group that the supervisor goes back to before it removes this one; empty is the parent. A parent
+  /// that is not our own group and passes on controllers takes no process.
+  public var home = ""
+  /// Controllers that the group and the machine's part have.
+  public var controllers: [String] = []
+  /// What is put on the group, out of the machine's reach.
+  public var limits: [Limit] = []
 }
 
 /// Why there is no plan.

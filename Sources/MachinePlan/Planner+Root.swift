@@ -17,7 +17,8 @@ extension Planner {
     case .no: if spec.machine.ephemeral { makeEphemeral(&result) }
     case .state: result.isReadOnly = true
     case .yes: result.source = .memory(usr: lower(of: result.source))
-    case .overlay: result.source = .overlay(layers: lower(of: result.source), upper: .memory)
+    case .overlay:
+      result.source = .overlay(layers: lower(of: result.source), upper: .memory, userAttributes: hasUserAttributes)
     }
     return result
   }
@@ -28,8 +29,12 @@ extension Planner {
     guard let top = layers.first else { return }
     root.scratch = .scratchFolder(path: machine.scratch, like: top.path, idOffset: top.mapped ? machine.rootID : 0)
     root.source = .overlay(
-      layers: layers, upper: .directory(upper: "\(machine.scratch)/upper", work: "\(machine.scratch)/work"))
+      layers: layers, upper: .directory(upper: "\(machine.scratch)/upper", work: "\(machine.scratch)/work"),
+      userAttributes: hasUserAttributes)
   }
+
+  /// What overlayfs notes on files goes to attributes that the root of a user namespace may write.
+  private var hasUserAttributes: Bool { host.privilege != .root }
 
   private func persistentRoot() throws(PlanError) -> PlannedRoot {
     switch machine.root {
@@ -38,7 +43,8 @@ extension Planner {
       try requireMapping()
       return PlannedRoot(
         source: .overlay(
-          layers: layers.map { RootLayer(path: $0, mapped: true) }, upper: .directory(upper: upper, work: work)))
+          layers: layers.map { RootLayer(path: $0, mapped: true) }, upper: .directory(upper: upper, work: work),
+          userAttributes: hasUserAttributes))
     case .tree(let path, let ownership):
       let wantsMap =
         switch spec.files.privateUsersOwnership {
@@ -70,8 +76,8 @@ extension Planner {
   private func lower(of source: RootSource) -> [RootLayer] {
     switch source {
     case .directory(let path, let mapped): [RootLayer(path: path, mapped: mapped)]
-    case .overlay(let layers, .directory(let upper, _)): [RootLayer(path: upper, mapped: false)] + layers
-    case .overlay(let layers, .memory), .memory(let layers): layers
+    case .overlay(let layers, .directory(let upper, _), _): [RootLayer(path: upper, mapped: false)] + layers
+    case .overlay(let layers, .memory, _), .memory(let layers): layers
     }
   }
 }

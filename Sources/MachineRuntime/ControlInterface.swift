@@ -32,6 +32,7 @@ extension InterfaceDescription {
         status: string,
         bus: ?string,
         network: ?string,
+        networkState: ?object,
         binds: []Bind,
         failedUnits: []FailedUnit,
         moments: []Moment
@@ -79,8 +80,28 @@ extension InterfaceDescription {
       # What there is to know
       method GetState() -> (state: State)
 
+      # Changes limits, KEY=VALUE each in the words of [Resources], all or none; with persist also the spec. Answers when
+      # they hold
+      method SetLimits(limits: []string, persist: ?bool) -> (warnings: []string)
+
+      # The ports of the host that lead into the machine
+      method ListPorts() -> (ports: []string)
+
+      # Publishes a port of the host, written as in the spec, until the machine stops
+      method AddPort(port: string) -> (ports: []string)
+
+      # Takes a published port back
+      method RemovePort(port: string) -> (ports: []string)
+
       # The units of the machine, as its systemd lists them
       method ListUnits() -> (units: []Unit)
+
+      # Makes the trees of a stream in the machine, at a path of the machine's; one end of a pipe comes along with the
+      # call. Not complete is what the other end gave up
+      method CopyTo(path: string, options: ?[]string) -> (entries: int, bytes: int, complete: bool, notes: []string)
+
+      # Writes trees of the machine to a stream, of which one end comes along with the call
+      method CopyFrom(paths: []string, options: ?[]string) -> (entries: int, bytes: int, complete: bool, notes: []string)
 
       # It did not work; the message is one line for the operator, the code an exit code
       error Failed (message: string, code: int)

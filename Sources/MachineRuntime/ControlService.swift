@@ -62,7 +62,10 @@ extension Supervisor {
       try wait(forUnit: call.parameters["unit"]?.stringValue ?? "", responder)
     }
     method("GetState") { [unowned self] _, responder in responder.finish(["state": stateJSON]) }
+    method("SetLimits") { [unowned self] call, responder in try setLimits(call, responder) }
+    addNetworkMethods(method)
     method("ListUnits") { [unowned self] _, responder in try listUnits(responder) }
+    addCopyMethods(method)
     addMountMethods(method)
     return service
   }
@@ -112,7 +115,7 @@ extension Supervisor {
       "started": JSON(state?.started ?? 0), "restarts": JSON(restarts.count), "cgroup": JSON(state?.cgroup),
       "uidBase": JSON(record?.range.base ?? 0), "uidCount": JSON(record?.range.count ?? 0),
       "status": .string(statusText), "bus": JSON(guest?.kind),
-      "network": JSON(network?.description),
+      "network": JSON(network?.description), "networkState": network?.state ?? .null,
       "binds": .array(
         liveMounts.map { ["path": .string($0.path), "source": .string($0.source), "readOnly": .bool($0.isReadOnly)] }),
       "failedUnits": .array(

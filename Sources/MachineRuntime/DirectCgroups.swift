@@ -1,4 +1,3 @@
-import Glibc
 import Linux
 import MachinePlan
 import MachineStore
@@ -12,44 +11,29 @@ struct DirectCgroups: CgroupBackend {
     let path = "\(plan.parent)/\(plan.name)"
     try note(path)
     undo.push {
-      // One's own group cannot be removed: step out first.
-      try? parent.write("cgroup.procs", "0")
-      try? Self.clear(path)
+      // One's own group cannot be removed, and all in it is killed: step out first, to where this process came from.
+      let isOut = [plan.home, plan.parent].contains { place in
+        (try? CgroupDirectory(opening: place).write("cgroup.procs", "0")) != nil
+      }
+      try? clearGroup(isOut ? path : "\(path)/payload")
     }
     // Of an earlier start of this machine: the lock proves that nobody uses it.
-    try Self.clear(path)
+    try clearGroup(path)
+    try Self.enable(plan.controllers, in: parent, for: plan.limits)
     let group = try parent.child(plan.name)
     // On the parent, which is not delegated: the machine cannot lift them.
     try group.write("cgroup.max.depth", "\(plan.maxDepth)")
     try group.write("cgroup.max.descendants", "\(plan.maxDescendants)")
+    try group.apply(Limit.changes(from: [], to: plan.limits))
+    try Self.enable(plan.controllers, in: group, for: plan.limits)
     let supervisor = try group.child("supervisor")
-    return CgroupScope(group: group, supervisor: supervisor, payload: try payload(in: group, plan))
-  }
-
-  func renewPayload(of scope: inout CgroupScope, _ plan: CgroupPlan) throws(Failure) {
-    try Self.clear(scope.payload.path)
-    scope.payload = try payload(in: scope.group, plan)
+    let scope = CgroupScope(group: group, supervisor: supervisor, payload: try delegatedPayload(in: group, plan))
+    scope.show(plan.limits)
+    return scope
   }
 
   /// Moving waits for a grace period of the kernel's, some milliseconds, so it is best done beside the boot.
   func enter(_ scope: CgroupScope) throws(Failure) {
     try scope.supervisor.write("cgroup.procs", "0")
-  }
-
-  private func payload(in group: CgroupDirectory, _ plan: CgroupPlan) throws(Failure) -> CgroupDirectory {
-    let payload = try group.child("payload")
-    try payload.delegate(to: plan.delegate, files: plan.delegatedFiles)
-    return payload
-  }
-
-  /// Ends everything in a group and removes it; one that is not there is cleared already.
-  private static func clear(_ path: String) throws(Failure) {
-    guard access(path, F_OK) == 0 else { return }
-    let group = try CgroupDirectory(opening: path)
-    try group.kill()
-    guard try group.waitUntilEmpty(timeout: 5000) else {
-      throw Failure("end the processes in", path, "they did not end within 5 s")
-    }
-    try CgroupDirectory.remove(path)
   }
 }

@@ -15,13 +15,16 @@ extension HostFacts {
     }
     facts.architecture = try ownArchitecture()
     facts.osRelease = readOrEmpty("/etc/os-release", or: "/usr/lib/os-release")
-    facts.keepsJournal = access("/var/log/journal", F_OK) == 0
-    facts.privilege = Capabilities.has("CAP_SYS_ADMIN") ? .root : .user
+    // A user's namespace sees a journal that is not the user's.
+    facts.keepsJournal = access("/var/log/journal", W_OK) == 0
+    facts.privilege = !Capabilities.has("CAP_SYS_ADMIN") ? .user : try OwnIDs.current().isWhole ? .root : .namespaceRoot
     facts.capabilityCount = Capabilities.count
     facts.timezone = timezone()
     facts.hasLocaltime = access("/etc/localtime", F_OK) == 0
-    facts.canMapIDs = facts.privilege == .root && (folder.map { Linux.canMapIDs(of: $0) } ?? true)
-    facts.cgroup = try CgroupFacts.probe()
+    facts.canMapIDs = facts.privilege != .user && (folder.map { Linux.canMapIDs(of: $0) } ?? true)
+    facts.manager = HostManager.probe()
+    facts.cgroup = try CgroupFacts.probe(manager: facts.manager)
+    facts.network = NetworkFacts.probe()
     return facts
   }
 
@@ -50,9 +53,25 @@ extension HostFacts {
   }
 }
 
+extension HostManager {
+  /// A process 1 that is ours to ask is one of our own root's: seen from a user namespace that stands for an ordinary
+  /// user, it belongs to nobody.
+  static func probe() -> HostManager {
+    guard access("/run/systemd/system", F_OK) == 0 else { return .none }
+    if let status = try? Descriptor.open("/proc/1", [.path, .directory]).status(), status.uid == 0, geteuid() == 0 {
+      let path = "/proc/1/comm"
+      let name = (try? Descriptor.open(path).readAll(limit: 64, subject: path)) ?? []
+      return name.starts(with: "systemd\n".utf8) ? .system : .none
+    }
+    guard let text = getenv("XDG_RUNTIME_DIR") else { return .none }
+    let runtime = String(cString: text)
+    return access("\(runtime)/systemd/private", F_OK) == 0 ? .user(runtime: runtime) : .none
+  }
+}
+
 extension CgroupFacts {
   /// Where control groups of version 2 are mounted, and where in them this process is.
-  static func probe() throws(Failure) -> CgroupFacts {
+  static func probe(manager: HostManager) throws(Failure) -> CgroupFacts {
     var facts = CgroupFacts()
     let mounts = try MountTable().mounts
     // The last mount on a place is the one in sight; the standard place counts before others.
@@ -62,18 +81,60 @@ extension CgroupFacts {
     facts.mount = mount.target
     facts.delegatesToNamespaces = mount.options.contains("nsdelegate")
 
-    let path = "/proc/self/cgroup"
-    let lines = String(decoding: try Descriptor.open(path).readAll(subject: path), as: UTF8.self)
-    guard let line = lines.split(separator: "\n").first(where: { $0.hasPrefix("0::") }) else {
+    do {
+      facts.own = try own(below: mount.target)
+    } catch {
       facts.layout = .missing
       return facts
     }
-    let own = line.dropFirst(3)
-    facts.own = own == "/" ? mount.target : mount.target + own
-    let group = try CgroupDirectory(opening: facts.own)
+    // What keeps the controllers of a group that is not there yet is its nearest relation that is.
+    var relation = facts.own
+    if let service = service(facts.own) {
+      facts.keeper = .service(service.name)
+      facts.own = service.parent
+      relation = "\(service.parent)/\(service.name)"
+    } else if manager != .none {
+      facts.keeper = .scope
+      let parts = facts.own.split(separator: "/")
+      if case .user = manager,
+        let index = parts.firstIndex(where: { $0.hasPrefix("user@") && $0.hasSuffix(".service") })
+      {
+        relation = "/" + parts[...index].joined(separator: "/")
+      } else {
+        relation = mount.target
+      }
+      facts.own = "\(relation)/\(SystemdCgroups.slice)"
+    } else if facts.own.split(separator: "/").contains("..") {
+      // Who came into a machine from outside is in a group that is not in sight there.
+      facts.isOurs = false
+      return facts
+    } else {
+      facts.isOurs = access(facts.own, W_OK) == 0 && access("\(facts.own)/cgroup.procs", W_OK) == 0
+    }
+    let group = try CgroupDirectory(opening: relation)
     facts.controllers = (try group.read("cgroup.controllers") ?? "").split { $0 == " " || $0 == "\n" }.map(String.init)
+    try facts.probeGroups(group)
     facts.delegatedFiles = try delegatedFiles()
     return facts
+  }
+
+  /// The folder of this process's own group.
+  static func own(below mount: String) throws(Failure) -> String {
+    let path = "/proc/self/cgroup"
+    let lines = String(decoding: try Descriptor.open(path).readAll(subject: path), as: UTF8.self)
+    guard let line = lines.split(separator: "\n").first(where: { $0.hasPrefix("0::") }) else {
+      throw Failure("find", "this process's control group", "it has none of version 2")
+    }
+    let own = line.dropFirst(3)
+    return own == "/" ? mount : mount + own
+  }
+
+  /// The service of ours that a group is of, or below of: `henge@NAME.service`.
+  private static func service(_ group: String) -> (parent: String, name: String)? {
+    let parts = group.split(separator: "/")
+    guard let index = parts.lastIndex(where: { $0.hasPrefix("henge@") && $0.hasSuffix(".service") }), index > 0
+    else { return nil }
+    return ("/" + parts[..<index].joined(separator: "/"), String(parts[index]))
   }
 
   private static func delegatedFiles() throws(Failure) -> [String] {

@@ -14,7 +14,7 @@ extension Supervisor {
   public func planJSON(overrides: [String]) throws -> JSON {
     let (plan, warnings) = try makePlan(overrides: overrides)
     return [
-      "warnings": JSON(warnings), "host": JSON(plan.hostSteps.map(\.description)),
+      "warnings": JSON(warnings), "host": JSON(plan.hostSteps.flatMap(\.lines)),
       "stage": JSON(plan.stage.operations.map(Self.words)),
       "init": JSON(plan.stage.candidates), "arguments": JSON(plan.stage.arguments),
       "environment": JSON(plan.stage.environment),
@@ -31,7 +31,8 @@ extension Supervisor {
     return [
       "kernel": .string(facts.kernelRelease), "privilege": .string(facts.privilege.rawValue),
       "cgroupLayout": .string(facts.cgroup.layout.rawValue), "cgroupMount": .string(facts.cgroup.mount),
-      "cgroup": .string(facts.cgroup.own), "nsdelegate": .bool(facts.cgroup.delegatesToNamespaces),
+      "cgroup": .string(facts.cgroup.own), "cgroupIsOurs": .bool(facts.cgroup.isOurs),
+      "nsdelegate": .bool(facts.cgroup.delegatesToNamespaces),
       "controllers": JSON(facts.cgroup.controllers), "mapsIDs": .bool(facts.canMapIDs),
     ]
   }

@@ -13,7 +13,7 @@ extension Supervisor {
     let errors = try SocketPair(packets: false)
     let request = ProcessRequest(
       .path(try programs.path(of: "henge-import")),
-      arguments: ["henge-import", "shift", path, "\(from)", "\(to)", folder],
+      arguments: ["henge-import", "shift", path, "\(from)", "\(to)", folder, "\(count)"],
       environment: store.places.environment, descriptors: [nil, nil, errors.second])
     let process = try request.start().process
     let exit = try process.reap(wait: true)

@@ -19,15 +19,27 @@ extension Supervisor {
     mark("requested")
     phase = .starting
     do {
-      try prepare(overrides: overrides)
-      try startStage()
+      let group = try prepare(overrides: overrides)
+      cgroups.claim(group) { [unowned self] result in claimed(result) }
     } catch {
       throw finish(error as? Failure ?? Failure("start", name.description, "\(error)"))
         ?? Failure("start", name.description, "\(error)")
     }
   }
 
-  private func prepare(overrides: [String]) throws {
+  /// Whoever keeps the host's control groups has answered: the rest of the way to process 1.
+  private func claimed(_ result: Result<CgroupPlan, Failure>) {
+    // It may have been told to stop meanwhile.
+    guard case .starting = phase else { return }
+    do {
+      try makeHost(try result.get())
+      try startStage()
+    } catch {
+      _ = finish(error as? Failure ?? Failure("start", name.description, "\(error)"))
+    }
+  }
+
+  private func prepare(overrides: [String]) throws -> CgroupPlan {
     guard let lock = try store.lock(name) else {
       throw store.busy(name, "start", "'hengectl status \(name)' shows it")
     }
@@ -54,7 +66,16 @@ extension Supervisor {
       bootID: try currentBootID(), supervisor: getpid(), started: clinux_unix_seconds())
     try saveState()
     try control?.listen(in: folder)
+    guard let group = plan.group else { throw Failure("carry out", "the plan", "it lacks a step") }
+    chooseCgroups(for: group)
+    return group
+  }
 
+  private func makeHost(_ group: CgroupPlan) throws {
+    guard var plan else { return }
+    plan.group = group
+    self.plan = plan
+    mark("claimed")
     host = try HostPreparation(
       plan.hostSteps, cgroups: cgroups, undo: undo,
       note: { [unowned self] path throws(Failure) in
@@ -64,6 +85,7 @@ extension Supervisor {
       shift: { [unowned self] path, from, to, count throws(Failure) in
         try shiftOwnership(path, from: from, to: to, count: count)
       })
+    try prepareNetwork(plan.network)
     mark("prepared")
   }
 
@@ -116,7 +138,9 @@ extension Supervisor {
     machine.scratch = store.scratchFolder(of: name)
     machine.machineID = machineID(of: machine)
     var host = try HostFacts.probe(for: holder)
-    host.hasMachinesJournal = access("/var/log/journal/\(machine.machineID)", F_OK) == 0
+    host.capacity = HostCapacity(for: spec.resources)
+    hostManager = host.manager
+    host.hasMachinesJournal = host.keepsJournal && access("/var/log/journal/\(machine.machineID)", F_OK) == 0
     do {
       var plan = try MachinePlan(spec: spec, host: host, machine: machine)
       plan.warnings += contradictions(spec, record)
@@ -154,6 +178,9 @@ extension Supervisor {
     }
     if let directory = spec.files.directory?.description, record.root != .inPlace(directory) {
       warnings.append("Directory=\(directory) is not followed: the machine was not made of it")
+    }
+    if let ids = spec.machine.ids, ids.count != record.range.count {
+      warnings.append("IDs=\(ids) is not followed: the machine was made with \(record.range.count) ids")
     }
     return warnings
   }
@@ -233,9 +260,7 @@ extension Supervisor {
         })
     }
     enter(.booting)
-    let network = networkBackend(for: spec.network)
-    try network.start(for: leader.process)
-    self.network = network
+    try startNetwork(leader: leader.id)
     if wantsProgress, let systemd = stage.systemdFolder, let sealedStage {
       progress = try BootProgress(watching: systemd, leader: leader.process, program: sealedStage, on: loop) {
         [unowned self] unit in
@@ -243,7 +268,10 @@ extension Supervisor {
         tellProgress(unit: unit)
       }
     }
+    watchMemory()
+    startAutoScale()
     if let host { try cgroups.enter(host.scope) }
+    register(leader.id)
   }
 }
 

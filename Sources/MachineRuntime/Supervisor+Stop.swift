@@ -82,8 +82,14 @@ extension Supervisor {
   func leaderEnded() {
     guard let leader else { return }
     console?.drain()
+    memoryWatch?.look()
     let exit = (try? leader.process.reap(wait: true)) ?? nil
     endRun()
+    guard let registration else { return conclude(exit) }
+    registration.end(name) { [unowned self] in conclude(exit) }
+  }
+
+  private func conclude(_ exit: ProcessExit?) {
     let stop: Stop? = if case .stopping(let reason) = phase { reason } else { nil }
     switch (asked, exit) {
     // The operator's word counts, whatever the machine made of it.
@@ -119,12 +125,9 @@ extension Supervisor {
     deadline = nil
     asked = nil
     do {
-      guard let plan else { return }
-      for case .cgroup(let group) in plan.hostSteps {
-        guard var scope = host?.scope else { return }
-        try cgroups.renewPayload(of: &scope, group)
-        host?.scope = scope
-      }
+      guard let group = plan?.group, var scope = host?.scope else { return }
+      try cgroups.renewPayload(of: &scope, group)
+      host?.scope = scope
       moments = []
       activeUnits = 0
       mark("requested")
@@ -144,8 +147,9 @@ extension Supervisor {
     isFrozen = false
     suspendUnitWaits()
     progress = nil
+    memoryWatch = nil
+    autoScalers = []
     network?.stop()
-    network = nil
     guest?.close()
     guest = nil
     notify = nil
@@ -164,10 +168,12 @@ extension Supervisor {
     restarts.timer = nil
     stage = nil
     endRun()
+    network = nil
     undo.run()
     // Told with the lock still held, and before it goes altogether.
     phase = .stopped(failure)
     tellPhase()
+    hostBus?.close()
     if let record, record.isEphemeral, let lock { try? store.discard(name, lock: lock) }
     lock = nil
     enter(.stopped(failure))

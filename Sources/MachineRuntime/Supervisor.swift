@@ -27,7 +27,11 @@ public final class Supervisor {
   var folder: Descriptor?
   var state: MachineState?
   var host: HostPreparation?
-  let cgroups: any CgroupBackend = DirectCgroups()
+  var cgroups: any CgroupBackend = DirectCgroups()
+  /// The host's systemd, where it has one; connected to when it is first needed.
+  var hostManager = HostManager.none
+  var hostBus: HostBus?
+  var registration: MachinedRegistration?
   /// What connects the machine with the world outside; from when its network namespace is there.
   var network: (any NetworkBackend)?
   /// Takes back everything on the host, last step first.
@@ -71,6 +75,10 @@ public final class Supervisor {
   var progress: BootProgress?
   /// When progress was told last, on the monotonic clock in microseconds.
   var lastProgress: UInt64 = 0
+  var memoryWatch: MemoryWatch?
+  var autoScalers: [AutoScaler] = []
+  /// Whether limits are being changed: one at a time, so that what is taken back is what was there.
+  var isChangingLimits = false
   /// How many units came up, for the progress of a boot.
   var activeUnits = 0
 
@@ -115,6 +123,21 @@ public final class Supervisor {
     _ = sources
   }
 
+  /// Starts the machine as a service of the host's systemd: what becomes of it is told to that, and nobody need ask.
+  ///
+  /// - Throws: `Failure` when it came to nothing, or ended otherwise than well.
+  public func runService() throws {
+    try loop.post { [unowned self] in
+      do {
+        try start(overrides: [])
+      } catch {
+        control?.close()
+      }
+    }
+    try run()
+    if case .stopped(let failure?) = phase { throw failure }
+  }
+
   func mark(_ moment: String, at time: UInt64 = clinux_monotonic_microseconds()) {
     moments.append((moment, time))
   }
@@ -125,6 +148,7 @@ public final class Supervisor {
     if case .up = next { settle() }
     mark(next.name)
     log.info("\(name): \(next.name)")
+    notifyHost()
     tellPhase()
     tellObservers()
     resumeUnitWaits()

@@ -12,6 +12,9 @@ public struct MachineSection: Equatable, Sendable {
   public var environment: [EnvironmentVariable] = []
   /// `Ephemeral=`: whether everything that the machine wrote is thrown away when it ends. Default no.
   public var ephemeral: Bool = false
+  /// `IDs=`: how many user and group ids the machine gets when it is made; nil is 65536. More than that is what
+  /// machines inside of it get theirs from.
+  public var ids: IDCount?
   /// `Restart=` and its like: whether the supervisor starts the machine again when it ended.
   public var restart = RestartSettings()
 
@@ -28,6 +31,7 @@ public struct MachineSection: Equatable, Sendable {
     .words("BootArguments", \.machine.parameters, isPrinted: false),
     .words("Environment", \.machine.environment) { $0.name == $1.name },
     .flag("Ephemeral", \.machine.ephemeral),
+    .optional("IDs", \.machine.ids),
   ]
 }
 

@@ -23,7 +23,7 @@ extension MachineStore {
     try recover(source, lock: lock)
     let original = try record(of: source)
     let from = try open(source)
-    return try make(name) { (draft, range) throws(Failure) in
+    return try make(name, ids: original.range.count) { (draft, range) throws(Failure) in
       var record = MachineRecord(
         name: name, uuid: try .random(), range: range, root: original.root, created: clinux_unix_seconds())
       switch original.root {
@@ -60,6 +60,12 @@ extension MachineStore {
         record.shift = .done
       }
       record.ownsSpec = try copySpec(of: source, to: name)
+      do throws(Failure) {
+        try copyLimits(of: source, to: name)
+      } catch {
+        if record.ownsSpec { removeSpec(of: name) }
+        throw error
+      }
       return record
     } told: { _ in
       tell(name, "cloned", ["from": .string(source.description)])

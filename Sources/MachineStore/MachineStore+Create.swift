@@ -27,7 +27,12 @@ extension MachineStore {
   public func create(
     _ name: MachineName, from source: MachineSource, spec: Spec, specText: String?, isEphemeral: Bool = false
   ) throws(Failure) -> MachineRecord {
-    try make(name) { (draft, range) throws(Failure) in
+    var avoided: [UIDRange] = []
+    // A tree is shifted in place, from the ids of images to the machine's, and no id may be of both.
+    if case .inPlace = source {
+      avoided = [UIDRange(base: 0, count: spec.machine.ids?.count ?? UIDRange.standardCount)]
+    }
+    return try make(name, ids: spec.machine.ids?.count, avoiding: avoided) { (draft, range) throws(Failure) in
       var record = MachineRecord(
         name: name, uuid: try uuid(spec), range: range, root: .inPlace(""),
         created: clinux_unix_seconds())
@@ -53,8 +58,8 @@ extension MachineStore {
   /// Makes a machine's folder under a name that is not a machine's, lets it be filled, and gives it its name last: a
   /// machine is there whole or not at all.
   func make(
-    _ name: MachineName, fill: (Descriptor, UIDRange) throws(Failure) -> MachineRecord,
-    told: (MachineRecord) -> Void
+    _ name: MachineName, ids: UInt32? = nil, avoiding avoided: [UIDRange] = [],
+    fill: (Descriptor, UIDRange) throws(Failure) -> MachineRecord, told: (MachineRecord) -> Void
   ) throws(Failure) -> MachineRecord {
     try sweep()
     if exists(name) {
@@ -81,7 +86,9 @@ extension MachineStore {
         || access("\(self.places.state)/machines/.\(owner).new", F_OK) == 0
         || access("\(self.places.state)/machines/.\(owner).gone", F_OK) == 0 || self.isBeingRenamed(owner)
     }
-    let range = try ranges.take(for: name, isMachine: isMachine, foreign: ForeignIDs.ranges())
+    let range = try ranges.take(
+      for: name, count: ids ?? UIDRange.standardCount, isMachine: isMachine,
+      foreign: ForeignIDs.ranges(in: try OwnIDs.current()) + avoided)
     undo.push { ranges.giveBack(range, of: name) }
 
     let record: MachineRecord
@@ -129,7 +136,7 @@ extension MachineStore {
     let bottom = try Descriptor.open(layer(base, of: image.description), [.directory, .noFollow])
     let maps =
       switch ownership {
-      case .map: true
+      case .map: try mustMap(bottom, of: image)
       case .chown: false
       case .auto: canMapIDs(of: bottom)
       }
@@ -145,6 +152,14 @@ extension MachineStore {
     let root = try draft.makeDirectory("root", mode: 0o755)
     try copyTree(from: bottom, to: root, shift: try shift(from: 0, to: range), subject: image.description)
     return .copy(image: image.description)
+  }
+
+  /// What `PrivateUsersOwnership=map` asks for is had at every start or refused now.
+  private func mustMap(_ layer: Descriptor, of image: MachineSpec.ImageName) throws(Failure) -> Bool {
+    if canMapIDs(of: layer) { return true }
+    throw Failure(
+      "create a machine from", image.description, "its file system cannot show its files with other ids here",
+      advice: "leave PrivateUsersOwnership=map out: the machine gets a copy", kind: .refused)
   }
 
   /// The upper's own attributes are the merged root's: they must be those of the image's root, in the machine's ids.

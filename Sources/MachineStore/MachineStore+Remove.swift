@@ -32,6 +32,7 @@ extension MachineStore {
       try uidRanges().giveBack(record.range, of: name)
       if record.ownsSpec { removeSpec(of: name) }
     }
+    removeLimits(of: name)
     tell(name, "removed")
     events.prune { access("\(places.state)/machines/\($0)", F_OK) == 0 }
   }

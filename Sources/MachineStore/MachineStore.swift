@@ -27,7 +27,8 @@ public struct MachineStore: Sendable {
 
   func uidRanges() throws(Failure) -> UIDRanges {
     let path = "\(places.state)/uid-ranges"
-    return UIDRanges(folder: try Descriptor.folder(path), place: path)
+    return UIDRanges(
+      folder: try Descriptor.folder(path), place: path, runs: IDRun.runs(of: try OwnIDs.current()))
   }
 
   /// The names of all machines, in order.

@@ -24,10 +24,10 @@ public struct Places: Sendable, Equatable {
   public static func current() throws(Failure) -> Places {
     let isRoot = geteuid() == 0
     let home = variable("HOME")
-    func place(_ name: String, root: String, user: String?) throws(Failure) -> String {
+    func place(_ name: String, root: String, user: String?, from source: String) throws(Failure) -> String {
       guard let path = variable(name) ?? (isRoot ? root : user) else {
         throw Failure(
-          "find a place for", name, "neither it nor what it follows from is set", advice: "set \(name)", kind: .usage)
+          "find a place for", name, "neither it nor \(source) is set", advice: "set \(name)", kind: .usage)
       }
       guard path.hasPrefix("/") else {
         throw Failure("use \(name)", path, "it is not an absolute path", kind: .usage)
@@ -37,12 +37,24 @@ public struct Places: Sendable, Equatable {
     return Places(
       configuration: try place(
         "HENGE_CONFIG_DIR", root: "/etc/henge",
-        user: variable("XDG_CONFIG_HOME").map { $0 + "/henge" } ?? home.map { $0 + "/.config/henge" }),
+        user: variable("XDG_CONFIG_HOME").map { $0 + "/henge" } ?? home.map { $0 + "/.config/henge" }, from: "HOME"),
       state: try place(
         "HENGE_STATE_DIR", root: "/var/lib/henge",
-        user: variable("XDG_DATA_HOME").map { $0 + "/henge" } ?? home.map { $0 + "/.local/share/henge" }),
+        user: variable("XDG_DATA_HOME").map { $0 + "/henge" } ?? home.map { $0 + "/.local/share/henge" }, from: "HOME"),
       runtime: try place(
-        "HENGE_RUNTIME_DIR", root: "/run/henge", user: variable("XDG_RUNTIME_DIR").map { $0 + "/henge" }))
+        "HENGE_RUNTIME_DIR", root: "/run/henge",
+        user: (variable("XDG_RUNTIME_DIR") ?? runtimeFolderOfLogin()).map { $0 + "/henge" },
+        from: "XDG_RUNTIME_DIR, nor is there a /run/user/\(getuid()) of this user's,"))
+  }
+
+  /// The folder that a login makes for a user, for programs that were started without what a login sets, by `su` or cron.
+  /// Only one that is the user's alone: nowhere else in `/run` or `/tmp` is a name safe from other users.
+  private static func runtimeFolderOfLogin() -> String? {
+    let path = "/run/user/\(getuid())"
+    guard let status = try? Descriptor.open(path, [.path, .directory, .noFollow]).status(), status.uid == getuid(),
+      status.mode & 0o077 == 0
+    else { return nil }
+    return path
   }
 
   /// The environment that makes another program find the same folders.

@@ -45,8 +45,11 @@ extension MachineStore {
   private func isGroup(_ path: String, of name: MachineName) -> Bool {
     let parts = path.split(separator: "/")
     let prefix = "henge-\(name)-"
-    guard let last = parts.last, last.hasPrefix(prefix), !parts.contains("..") else { return false }
-    let id = last.dropFirst(prefix.utf8.count)
+    guard let last = parts.last, !parts.contains("..") else { return false }
+    if last == "henge@\(name).service" { return true }
+    guard last.hasPrefix(prefix) else { return false }
+    var id = last.dropFirst(prefix.utf8.count)
+    if id.hasSuffix(".scope") { id = id.dropLast(6) }
     return id.utf8.count == 8 && id.allSatisfy(\.isHexDigit)
   }
 
@@ -58,11 +61,28 @@ extension MachineStore {
       if error.errno == .noSuchFileOrDirectory { return }
       throw error
     }
-    try group.kill()
-    guard try group.waitUntilEmpty(timeout: 5000) else {
-      throw Failure("end the processes in", path, "they did not end within 5 s")
+    // A service that was started again is in the group of the one before: what was left of that is the machine's part.
+    if isOwn(path) { return try removeGroup("\(path)/payload") }
+    do throws(Failure) {
+      try group.kill()
+      guard try group.waitUntilEmpty(timeout: 5000) else {
+        throw Failure("end the processes in", path, "they did not end within 5 s")
+      }
+      try CgroupDirectory.remove(path)
+    } catch {
+      // A systemd that made the unit removes its groups as well.
+      guard error.errno == .noSuchFileOrDirectory || error.errno?.rawValue == ENODEV else { throw error }
     }
-    try CgroupDirectory.remove(path)
+  }
+
+  /// Whether this process is in a control group, or below it.
+  private func isOwn(_ path: String) -> Bool {
+    let file = "/proc/self/cgroup"
+    guard let bytes = try? Descriptor.open(file).readAll(subject: file), let unit = path.split(separator: "/").last
+    else { return false }
+    let lines = String(decoding: bytes, as: UTF8.self).split(separator: "\n")
+    guard let own = lines.first(where: { $0.hasPrefix("0::/") }) else { return false }
+    return own.dropFirst(3).split(separator: "/").contains(unit)
   }
 
   /// Where an ephemeral machine keeps what it writes.

@@ -6,7 +6,8 @@ import SystemPackage
 /// Copying trees between ranges of ids, for machines.
 extension MachineStore {
   func shift(from: UInt32, to range: UIDRange) throws(Failure) -> IDShift {
-    try IDShift(from: from, to: range.base, count: range.count)
+    // Copying looks at every file once, so an id may be of both ranges, as in a user's namespace of 65537 ids.
+    try IDShift(from: from, to: range.base, count: range.count, mayOverlap: true)
   }
 
   func copyTree(from source: Descriptor, to target: Descriptor, shift: IDShift?, subject: String) throws(Failure) {

@@ -2,27 +2,26 @@ import Glibc
 import Linux
 import MachineSpec
 
-/// The ids that machines have on this host: each range is a symbolic link `uid-ranges/BASE` to the machine's name, so
-/// that taking one is one atomic call and looking at all of them is reading one folder.
+/// The ids that machines have on this host: for each 65536 of them a symbolic link `uid-ranges/BASE` to the machine's
+/// name, so that looking at all of them is reading one folder.
 struct UIDRanges {
-  /// Where ranges begin and end: the part of the id space that systemd sets aside for containers.
-  static let first: UInt32 = 0x0008_0000
-  static let last: UInt32 = 0x6fff_ffff
-
   let folder: Descriptor
   /// The folder's path, which tells installations apart.
   let place: String
+  /// Where there are ids for machines at all.
+  let runs: [IDRun]
 
   /// Takes a free range for a machine.
   ///
   /// - Parameters:
   ///   - name: the machine; the search starts at a place that depends on its name and the installation, so that a
   ///     machine made again tends to get its old ids, and two installations tend to stay apart.
+  ///   - count: how many ids, a multiple of 65536.
   ///   - isMachine: whether there is such a machine; ranges of others are leftovers and are given back.
   ///   - foreign: ranges that belong to somebody else on this host.
   /// - Throws: `Failure` when none is free.
   func take(
-    for name: MachineName, isMachine: (String) -> Bool, foreign: [UIDRange]
+    for name: MachineName, count: UInt32 = UIDRange.standardCount, isMachine: (String) -> Bool, foreign: [UIDRange]
   ) throws(Failure) -> UIDRange {
     let lock = try folder.open(".lock", [.readWrite, .create], lookup: .beneath, mode: 0o600)
     _ = try lock.lock(wait: true)
@@ -35,37 +34,83 @@ struct UIDRanges {
         _ = unlinkat(folder.raw, entry, 0)
       }
     }
-    let count = UIDRange.standardCount
-    let slots = (Self.last - Self.first) / count + 1
-    let start = Self.hash("\(place)/\(name)") % slots
+    let starts = runs.reduce(0) { $0 + $1.starts(of: count) }
     let busy = foreign.sorted { $0.base < $1.base }
-    for step in 0..<slots {
-      let range = UIDRange(base: Self.first + (start + step) % slots * count)
-      if taken.contains(range.base) || busy.contains(where: range.overlaps) { continue }
-      try check(symlinkat(name.description, folder.raw, "\(range.base)"), "take the uid range", "\(range)")
+    let first = starts == 0 ? 0 : Self.hash("\(place)/\(name)") % starts
+    for step in 0..<starts {
+      guard let range = range((first + step) % starts, count: count) else { continue }
+      if Self.bases(of: range).contains(where: taken.contains) || busy.contains(where: range.overlaps) { continue }
+      try claim(range, for: name)
       return range
     }
-    throw Failure(
-      "take a uid range for", name.description,
-      "none of 65536 ids is free between \(Self.first) and \(Self.last)",
+    throw noneFree(count, for: name)
+  }
+
+  /// The so-manieth range that could be given to a machine.
+  private func range(_ number: UInt32, count: UInt32) -> UIDRange? {
+    var number = number
+    for run in runs {
+      let starts = run.starts(of: count)
+      if number < starts { return UIDRange(base: run.base + number * UIDRange.standardCount, count: count) }
+      number -= starts
+    }
+    return nil
+  }
+
+  private func claim(_ range: UIDRange, for name: MachineName) throws(Failure) {
+    var made: [UInt32] = []
+    for base in Self.bases(of: range) {
+      do {
+        try check(symlinkat(name.description, folder.raw, "\(base)"), "take the uid range", "\(range)")
+        made.append(base)
+      } catch {
+        for base in made { _ = unlinkat(folder.raw, "\(base)", 0) }
+        throw error
+      }
+    }
+  }
+
+  private func noneFree(_ count: UInt32, for name: MachineName) -> Failure {
+    let what = "none of \(count) ids is free"
+    guard let run = runs.first, runs.count == 1, run.base == IDRun.host.base else {
+      return Failure(
+        "take a uid range for", name.description, runs.isEmpty ? "this namespace has no ids for machines" : what,
+        advice: (try? OwnIDs.current().standsForUser) == true
+          ? "remove machines, or have more ids set aside for the user: 'hengectl doctor' shows how"
+          : "remove machines, or give the machine around more ids: IDs= in its spec",
+        kind: .refused)
+    }
+    return Failure(
+      "take a uid range for", name.description, "\(what) between \(run.base) and \(run.last)",
       advice: "remove machines, or ranges from /etc/subuid and /etc/subgid", kind: .refused)
   }
 
-  /// How many ranges nobody has.
-  static func countFree(taken: Int, foreign: [UIDRange]) -> Int {
-    let slots = Int((last - first) / UIDRange.standardCount) + 1
-    var busy = Set<UInt32>()
-    for range in foreign where range.last >= first && range.base <= last {
-      let low = max(range.base, first) - first
-      let high = min(range.last, last) - first
-      for slot in low / UIDRange.standardCount...high / UIDRange.standardCount { busy.insert(slot) }
+  /// How many ranges of 65536 ids nobody has.
+  static func countFree(in runs: [IDRun], taken: [UIDRange], foreign: [UIDRange]) -> Int {
+    let size = UIDRange.standardCount
+    var free = 0
+    for run in runs {
+      var busy = Set<UInt32>()
+      for range in taken + foreign where range.last >= run.base && range.base <= run.last {
+        let (low, high) = (max(range.base, run.base) - run.base, min(range.last, run.last) - run.base)
+        for slot in low / size...high / size { busy.insert(slot) }
+      }
+      free += Int(run.slots) - busy.count
     }
-    return max(0, slots - busy.count - taken)
+    return max(0, free)
   }
 
-  /// Gives a range back, if the machine still has it.
+  /// Gives a range back, as far as the machine still has it.
   func giveBack(_ range: UIDRange, of name: MachineName) {
-    if owner(of: "\(range.base)") == name.description { _ = unlinkat(folder.raw, "\(range.base)", 0) }
+    for base in Self.bases(of: range) where owner(of: "\(base)") == name.description {
+      _ = unlinkat(folder.raw, "\(base)", 0)
+    }
+  }
+
+  private static func bases(of range: UIDRange) -> [UInt32] {
+    stride(from: UInt64(range.base), through: UInt64(range.last), by: Int(UIDRange.standardCount)).map {
+      UInt32(truncatingIfNeeded: $0)
+    }
   }
 
   /// Gives a range that a machine has to the same machine under its new name, in one atomic call.
@@ -87,60 +132,36 @@ struct UIDRanges {
   }
 }
 
-/// Ids on this host that belong to somebody else.
-enum ForeignIDs {
-  /// Users and groups of the host, everybody's subordinate ids, and what live user namespaces map.
-  static func ranges() -> [UIDRange] {
-    var result: [UIDRange] = []
-    for file in ["/etc/passwd", "/etc/group"] {
-      for fields in fields(of: file) {
-        if fields.count > 2, let id = UInt32(fields[2]) { result.append(UIDRange(base: id, count: 1)) }
-      }
-    }
-    for file in ["/etc/subuid", "/etc/subgid"] {
-      for fields in fields(of: file) {
-        if fields.count == 3, let base = UInt32(fields[1]), let count = UInt32(fields[2]), count > 0 {
-          result.append(UIDRange(base: base, count: min(count, UInt32.max - base)))
-        }
-      }
-    }
-    return result + live()
+/// A stretch of ids that machines can be given, cut into slots of 65536.
+struct IDRun: Equatable {
+  /// The part of the id space that systemd sets aside for containers.
+  static let host = IDRun(base: 0x0008_0000, slots: (0x6fff_ffff - 0x0008_0000) / UIDRange.standardCount + 1)
+
+  let base: UInt32
+  let slots: UInt32
+
+  var last: UInt32 { base + slots * UIDRange.standardCount - 1 }
+
+  /// At how many places a range may begin.
+  func starts(of count: UInt32) -> UInt32 {
+    let needed = count / UIDRange.standardCount
+    return needed > 0 && needed <= slots ? slots - needed + 1 : 0
   }
 
-  private static func fields(of file: String) -> [[Substring]] {
-    guard let bytes = try? Descriptor.open(file).readAll(limit: 16 << 20, subject: file) else { return [] }
-    return String(decoding: bytes, as: UTF8.self).split(separator: "\n").map {
-      $0.split(separator: ":", omittingEmptySubsequences: false)
+  /// What there is in a user namespace.
+  ///
+  /// On the host itself it is what systemd sets aside. In a user's namespace it is all that is not the user. In a
+  /// machine it is what the machine has beyond the 65536 that its own users are from.
+  static func runs(of own: OwnIDs) -> [IDRun] {
+    if own.isWhole { return [host] }
+    let size = UInt64(UIDRange.standardCount)
+    return own.common.sorted { $0.base < $1.base }.compactMap { range in
+      let least = own.standsForUser ? 1 : size
+      var base = max(UInt64(range.base), least)
+      if !own.standsForUser { base = (base + size - 1) / size * size }
+      let end = min(UInt64(range.last), UInt64(host.last)) + 1
+      guard end >= base + size else { return nil }
+      return IDRun(base: UInt32(base), slots: UInt32((end - base) / size))
     }
-  }
-
-  /// What processes of other user namespaces have as their ids. Those of a namespace that maps everything, as the
-  /// host's own does, say nothing.
-  private static func live() -> [UIDRange] {
-    guard let proc = try? Descriptor.open("/proc", .directory), let names = try? proc.names() else { return [] }
-    var result = Set<UIDRange>()
-    for process in names where process.utf8.allSatisfy({ (48...57).contains($0) }) {
-      for file in ["uid_map", "gid_map"] {
-        // A process that ended meanwhile has no ids.
-        guard let map = try? proc.open("\(process)/\(file)", .read, lookup: .beneath),
-          let bytes = try? map.readAll(subject: file)
-        else { continue }
-        for line in String(decoding: bytes, as: UTF8.self).split(separator: "\n") {
-          let numbers = line.split(separator: " ").compactMap { UInt32($0) }
-          guard numbers.count == 3, numbers[2] > 0, numbers[2] < UInt32.max else { continue }
-          result.insert(UIDRange(base: numbers[1], count: min(numbers[2], UInt32.max - numbers[1])))
-        }
-      }
-    }
-    return Array(result)
-  }
-}
-
-extension MachineStore {
-  /// How many uid ranges could still be given to machines; those of live machines count once.
-  public func countFreeRanges() throws(Failure) -> Int {
-    let taken = try names().compactMap { try? record(of: $0).range }
-    let foreign = ForeignIDs.ranges().filter { range in !taken.contains { $0.overlaps(range) } }
-    return UIDRanges.countFree(taken: taken.count, foreign: foreign)
   }
 }

@@ -40,7 +40,7 @@ extension RootSource: CustomStringConvertible {
   public var description: String {
     switch self {
     case .directory(let path, let mapped): "\(path)\(mapped ? " with ids mapped" : "")"
-    case .overlay(let layers, let upper): "\(upper) over \(layers.map(\.description).joined(separator: " over "))"
+    case .overlay(let layers, let upper, _): "\(upper) over \(layers.map(\.description).joined(separator: " over "))"
     case .memory(let usr): "memory with /usr of \(usr.map(\.description).joined(separator: " over "))"
     }
   }

@@ -57,8 +57,9 @@ public enum SetupOperation: Sendable, Equatable {
 public enum RootSource: Sendable, Equatable {
   /// A directory as it is.
   case directory(String, mapped: Bool)
-  /// Layers, the top one first, each with its ids mapped before they are merged, and a writable folder over them.
-  case overlay(layers: [RootLayer], upper: OverlayUpper)
+  /// Layers, the top one first, each with its ids mapped before they are merged, and a writable folder over them; what
+  /// overlayfs notes on files goes to `user.` attributes or to `trusted.` ones.
+  case overlay(layers: [RootLayer], upper: OverlayUpper, userAttributes: Bool = false)
   /// An empty file system in memory that shows the `/usr` of a directory or of layers.
   case memory(usr: [RootLayer])
 }

@@ -40,8 +40,8 @@ extension WireWriter {
   private mutating func root(_ source: RootSource) {
     switch source {
     case .directory(let path, let mapped): byte(1); text(path); bool(mapped)
-    case .overlay(let layers, let upper):
-      byte(2); self.layers(layers)
+    case .overlay(let layers, let upper, let userAttributes):
+      byte(2); self.layers(layers); bool(userAttributes)
       switch upper {
       case .directory(let upper, let work): byte(1); text(upper); text(work)
       case .memory: byte(2)
@@ -107,12 +107,14 @@ extension WireReader {
     switch try byte() {
     case 1: return .directory(try text(), mapped: try bool())
     case 2:
-      let layers = try layers()
+      let (layers, userAttributes) = (try layers(), try bool())
+      let upper: OverlayUpper
       switch try byte() {
-      case 1: return .overlay(layers: layers, upper: .directory(upper: try text(), work: try text()))
-      case 2: return .overlay(layers: layers, upper: .memory)
+      case 1: upper = .directory(upper: try text(), work: try text())
+      case 2: upper = .memory
       default: throw WireError(expected: "an upper")
       }
+      return .overlay(layers: layers, upper: upper, userAttributes: userAttributes)
     case 3: return .memory(usr: try layers())
     default: throw WireError(expected: "a root")
     }

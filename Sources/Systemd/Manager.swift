@@ -33,7 +33,7 @@ public final class Manager {
   /// How long to wait for each answer, in microseconds.
   public var timeout: UInt64
 
-  private static let name = "org.freedesktop.systemd1"
+  static let name = "org.freedesktop.systemd1"
   private static let path = "/org/freedesktop/systemd1"
   private static let interface = "org.freedesktop.systemd1.Manager"
 
@@ -147,7 +147,7 @@ public final class Manager {
     try signal("UnitNew", handler) { message throws(BusError) in try message.readString(limit: 256) }
   }
 
-  private func call(
+  func call(
     _ member: String, arguments: (Message) throws(BusError) -> Void = { _ in },
     completion: @escaping (Result<Message, BusError>) -> Void
   ) -> BusCall {

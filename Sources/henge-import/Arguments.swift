@@ -46,10 +46,11 @@ struct Arguments {
     switch (words.first, words.count) {
     case ("tar", 3): verb = .tar(file: words[1], name: try Self.name(words[2]))
     case ("fs", 3): verb = .directory(words[1], name: try Self.name(words[2]))
-    case ("shift", 5):
+    case ("shift", 5), ("shift", 6):
       let from: UInt32 = try Self.number(words[2], "FROM")
       let to: UInt32 = try Self.number(words[3], "TO")
-      verb = .shift(tree: words[1], try IDShift(from: from, to: to), state: words[4])
+      let count: UInt32 = words.count == 6 ? try Self.number(words[5], "COUNT") : UIDRange.standardCount
+      verb = .shift(tree: words[1], try IDShift(from: from, to: to, count: count), state: words[4])
     default:
       throw Failure(
         "understand", words.first ?? "the command line", "it is no verb with its arguments",

@@ -89,7 +89,7 @@ extension SetupOperation {
       path
     case .bind(let bind): bind.path
     case .root(.directory(let path, _), _): path
-    case .root(.overlay(_, .directory(let upper, _)), _): upper
+    case .root(.overlay(_, .directory(let upper, _), _), _): upper
     case .hostname(let name): name
     default: nil
     }

@@ -9,7 +9,7 @@ extension Setup {
     let tree: MountTree
     switch source {
     case .directory(let path, let mapped): tree = try layer(RootLayer(path: path, mapped: mapped))
-    case .overlay(let layers, let upper): tree = try overlay(layers, upper: upper)
+    case .overlay(let layers, let upper, let user): tree = try overlay(layers, upper: upper, userAttributes: user)
     case .memory(let usr): tree = try memoryRoot(usr)
     }
     // A device node in an image must never work, and the machine's root must not be able to change that: see `boot`.
@@ -36,9 +36,11 @@ extension Setup {
   }
 
   /// Layers get their ids before they are merged: overlayfs itself cannot be idmapped.
-  private func overlay(_ layers: [RootLayer], upper: OverlayUpper) throws(Failure) -> MountTree {
+  private func overlay(
+    _ layers: [RootLayer], upper: OverlayUpper, userAttributes: Bool
+  ) throws(Failure) -> MountTree {
     var parts: [(key: String, value: Descriptor)] = []
-    for layer in layers { parts.append(("lowerdir+", try self.layer(layer).descriptor)) }
+    for layer in layers { parts.append(("lowerdir+", try seated(try self.layer(layer)).descriptor)) }
     switch upper {
     case .directory(let upper, let work):
       parts.append(("upperdir", try Descriptor.open(upper, [.path, .directory, .noFollow])))
@@ -48,7 +50,16 @@ extension Setup {
       parts.append(("upperdir", try memory.open("upper", [.path, .directory], lookup: .beneath)))
       parts.append(("workdir", try memory.open("work", [.path, .directory], lookup: .beneath)))
     }
-    return try MountTree(filesystem: "overlay", options: [("source", "henge")], descriptors: parts)
+    var options: [(key: String, value: String?)] = [("source", "henge")]
+    if userAttributes { options.append(("userxattr", nil)) }
+    return try MountTree(filesystem: "overlay", options: options, descriptors: parts)
+  }
+
+  /// Before 6.15 the kernel copies mounts, which is what overlayfs does with its layers, only from a place in the tree.
+  /// So there it gets one, below the root; it goes when the machine lets go of the host's root.
+  private func seated(_ tree: MountTree) throws(Failure) -> MountTree {
+    if !MountTree.overlayTakesDescriptors { try tree.attach(on: try place()) }
+    return tree
   }
 
   /// Overlayfs takes an upper only from a mount with a place in the tree, so this one gets one, below the root.
@@ -64,13 +75,13 @@ extension Setup {
 
   /// A root in memory with the image's /usr: what is not in /usr is made anew by the machine at every start.
   private func memoryRoot(_ layers: [RootLayer]) throws(Failure) -> MountTree {
-    let whole = try layers.count == 1 ? layer(layers[0]) : overlay(layers, upper: .memory)
+    let whole = try layers.count == 1 ? layer(layers[0]) : overlay(layers, upper: .memory, userAttributes: false)
     let memory = try MountTree(
       filesystem: "tmpfs",
       options: [("mode", "0755"), ("size", "50%"), ("uid", "\(rootID)"), ("gid", "\(rootID)")])
     try check(mkdirat(memory.descriptor.raw, "usr", 0o755), "make the folder", "/usr")
     try check(fchownat(memory.descriptor.raw, "usr", rootID, rootID, 0), "give away", "/usr")
-    let usr = try MountTree(copying: "usr", from: whole.descriptor)
+    let usr = try MountTree(copying: "usr", from: try seated(whole).descriptor)
     try usr.change(set: [.readOnly, .noDevices])
     for name in ["bin", "sbin", "lib", "lib32", "lib64", "libx32"] {
       guard try whole.descriptor.status(of: name)?.kind == .symbolicLink else { continue }

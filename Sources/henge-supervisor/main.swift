@@ -1,6 +1,7 @@
 // One machine's supervisor; started by hengectl.
 //   henge-supervisor NAME            serves the connection that is open as descriptor 3, and starts when told to;
 //                                    descriptor 4 is a file that a copy of the stage comes into, 5 ends when it is there
+//   henge-supervisor --service NAME  starts at once, as a service of the host's systemd
 //   henge-supervisor --plan NAME …   prints the plan of a start as JSON
 //   henge-supervisor --probe FOLDER  prints what is known of this host as JSON
 
@@ -16,7 +17,8 @@ LoggingSystem.bootstrap(LineLog.init)
 do {
   var arguments = CommandLine.arguments.dropFirst()
   let wantsPlan = arguments.first == "--plan"
-  if wantsPlan { arguments = arguments.dropFirst() }
+  let isService = arguments.first == "--service"
+  if wantsPlan || isService { arguments = arguments.dropFirst() }
   if arguments.first == "--probe", arguments.count == 2, let folder = arguments.last {
     print(try Supervisor.probeJSON(folder: folder).compact)
     exit(0)
@@ -29,6 +31,8 @@ do {
   if wantsPlan {
     let supervisor = try Supervisor(name: name, places: places, connection: nil, log: Logger(label: "henge"))
     print(try supervisor.planJSON(overrides: Array(arguments.dropFirst())).compact)
+  } else if isService {
+    try Supervisor(name: name, places: places, connection: nil, log: Logger(label: "henge")).runService()
   } else {
     try Supervisor(name: name, places: places, connection: 3, stage: (4, 5), log: Logger(label: "henge")).run()
   }

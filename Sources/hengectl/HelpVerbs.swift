@@ -1,8 +1,10 @@
 import ArgumentParser
+import Glibc
 import Linux
 import MachineManager
 import MachineSpec
 import MachineStore
+import Rootless
 import Varlink
 
 struct Plan: ParsableCommand {
@@ -53,7 +55,16 @@ struct Doctor: ParsableCommand {
   @Flag(help: "Print JSON.") var json = false
 
   func run() throws {
-    let findings = try manager().examine()
+    let places = try Places.current()
+    if geteuid() != 0 {
+      do throws(Failure) {
+        try ParentNamespace.enter(environment: places.environment)
+      } catch {
+        // What keeps the user out of it is what the findings are about.
+        Terminal.complain(error.description)
+      }
+    }
+    let findings = try MachineManager(places).examine()
     if json {
       print(JSON.array(findings.map(\.json)).pretty)
     } else {

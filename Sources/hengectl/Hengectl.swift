@@ -4,6 +4,7 @@ import Linux
 import MachineManager
 import MachineSpec
 import MachineStore
+import Rootless
 
 /// The command line; verbs are machinectl's where machinectl has one.
 ///
@@ -25,9 +26,12 @@ struct Hengectl: ParsableCommand {
         subcommands: [
           List.self, Status.self, Show.self, Create.self, Run.self, Start.self, PowerOff.self, Reboot.self,
           Terminate.self, Kill.self, Wait.self, Freeze.self, Thaw.self, Remove.self, Rename.self, Clone.self,
-          Events.self,
+          Enable.self, Disable.self, Events.self,
         ]),
-      CommandGroup(name: "Inside", subcommands: [Units.self, Bind.self, Unbind.self]),
+      CommandGroup(name: "Resource", subcommands: [SetLimit.self, Top.self]),
+      CommandGroup(
+        name: "Inside", subcommands: [Units.self, CopyTo.self, CopyFrom.self, Bind.self, Unbind.self]),
+      CommandGroup(name: "Network", subcommands: [Port.self]),
       CommandGroup(
         name: "Image",
         subcommands: [ListImages.self, ImageStatus.self, ImportFS.self, ImportTar.self, RemoveImage.self]),
@@ -69,4 +73,11 @@ private func usageLine(_ message: String, _ full: String) -> String {
 }
 
 /// What every verb that acts on machines needs.
-func manager() throws -> MachineManager { try MachineManager(try .current()) }
+///
+/// For an ordinary user this executes the program again, as root of the user's own namespace: files of machines belong
+/// to ids that only that root may touch.
+func manager() throws -> MachineManager {
+  let places = try Places.current()
+  if geteuid() != 0 { try ParentNamespace.enter(environment: places.environment) }
+  return try MachineManager(places)
+}

@@ -25,7 +25,7 @@ struct List: ParsableCommand {
       default: source = entry.record.map { $0.image ?? "-" } ?? "(record damaged)"
       }
       table.add(
-        entry.name.description, entry.state, source, entry.record?.range.description ?? "-",
+        entry.name.description, entry.state, source, entry.record?.range.shown ?? "-",
         entry.leader.map { "\($0)" } ?? "-", entry.started.map(date) ?? "-")
     }
     table.show(empty: "no machines; 'hengectl create IMAGE NAME' makes one")
@@ -85,7 +85,7 @@ struct Status: ParsableCommand {
     case .copy(let image): line("Image", "\(image) (a copy of the machine's own)")
     case .inPlace(let path): line("Directory", printable(path))
     }
-    line("UID range", record.range.description)
+    line("UID range", record.range.shown)
     if let leader = state?["leader"]?.intValue { line("Leader", "\(leader)") }
     if let supervisor = state?["supervisor"]?.intValue { line("Supervisor", "\(supervisor)") }
     if let group = text("cgroup") { line("Cgroup", group) }

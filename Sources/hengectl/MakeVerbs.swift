@@ -31,7 +31,7 @@ struct Create: ParsableCommand {
     let from: MachineSource = inPlace ? .inPlace(source) : .image(try ImageName(source))
     let made = try manager().create(name, from: from, settings: settings.assignments)
     Terminal.warn(made.warnings)
-    print(json ? made.record.json.pretty : "made '\(name)' with the ids \(made.record.range)")
+    print(json ? made.record.json.pretty : "made '\(name)' with the ids \(made.record.range.shown)")
   }
 }
 
@@ -48,7 +48,7 @@ struct Clone: ParsableCommand {
   func run() throws {
     let record = try manager().store.clone(
       try MachineName(source), as: try MachineName(name), newHostKeys: newHostKeys)
-    print(json ? record.json.pretty : "made '\(record.name)' with the ids \(record.range)")
+    print(json ? record.json.pretty : "made '\(record.name)' with the ids \(record.range.shown)")
   }
 }
 

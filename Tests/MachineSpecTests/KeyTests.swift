@@ -32,6 +32,9 @@ private let cases: [KeyCase] =
       "Machine", "UUID", good: ["0123456789abcdeffedcba9876543210": "01234567-89ab-cdef-fedc-ba9876543210"],
       bad: ["1", "x", "00000000000000000000000000000000"]),
     KeyCase("Machine", "Boot", good: ["no": "no", "OFF": "no", "0": "no"], bad: ["maybe", "2"]),
+    KeyCase(
+      "Machine", "IDs", good: ["65536": "1x65536", "327680": "5x65536"], same: ["3x65536"],
+      bad: ["0", "0x65536", "65535", "65537", "2x65537", "-1", "5x", "16385x65536", "99999999999", "0x10000"]),
     KeyCase("Machine", "Ephemeral", good: ["true": "yes", "on": "yes"], bad: ["nope"]),
     KeyCase("Machine", "Restart", same: ["on-failure", "always"], bad: ["yes", "on-abort", "On-Failure"]),
     KeyCase(
@@ -102,6 +105,14 @@ private let cases: [KeyCase] =
     KeyCase(
       "Resources", "DeviceAllow", good: ["/dev/fuse": "/dev/fuse rwm", "char-pts wr": "char-pts rw"],
       same: ["block-* r", "\"/dev/a b\" m"], bad: ["/etc/x", "/dev", "/dev/fuse x", "/dev/fuse rr", "char-", "a b c"]),
+    KeyCase(
+      "Resources", "AutoScale",
+      good: ["MemoryHigh 1024M 4G 0.5G": "MemoryHigh 1G 4G 512M", "CPUQuota 50% 200% 150%": "CPUQuota 50% 200% 150%"],
+      same: ["CPUQuota 12.5% 100% 10%"],
+      bad: [
+        "MemoryHigh 1G 4G", "MemoryMax 1G 2G 1M", "MemoryHigh 2G 1G 1M", "MemoryHigh 1G 2G 0", "CPUQuota 50 200 25",
+        "CPUQuota 50% 200% 151%", "MemoryHigh 10% 20% 5%", "CPUQuota 50% 50% 1%", "MemoryHigh 1G 2G 1M 5",
+      ]),
     KeyCase("Network", "Mode", same: ["user", "none", "sockets", "veth", "host-insecure"], bad: ["host", "bridge"]),
     KeyCase("Network", "Forwarder", same: ["slirp4netns", "pasta"], bad: ["passt", "none"]),
     KeyCase("Network", "HandOff", good: ["true": "yes"], bad: ["2"]),

@@ -10,7 +10,7 @@ let everything = StagePlan(
     .root(
       .overlay(layers: [RootLayer(path: "/a", mapped: true)], upper: .directory(upper: "/u", work: "/w")),
       readOnly: false),
-    .root(.overlay(layers: [], upper: .memory), readOnly: false),
+    .root(.overlay(layers: [], upper: .memory, userAttributes: true), readOnly: false),
     .root(.memory(usr: [RootLayer(path: "/b", mapped: false)]), readOnly: false),
     .checkInit(candidates: ["/sbin/init"], architecture: 62),
     .directory("/run/host", mode: 0o755), .file("/etc/x", mode: 0o644, contents: [0, 1, 255]),

@@ -18,6 +18,9 @@ extern const uint64_t clinux_newcgroup;
  */
 int clinux_user_namespace_create(unsigned uid, unsigned gid, int *release);
 
+/* The same with any kinds of namespaces, in a child that stays who the caller is. */
+int clinux_namespaces_create(uint64_t kinds, int *release);
+
 /* Lets that child end, and reaps it. */
 void clinux_user_namespace_release(int child, int release);
 

@@ -40,6 +40,8 @@ int clinux_become(unsigned uid, unsigned gid);
 void clinux_reset_signals(void);
 
 int clinux_execute(const char *path, const char *const *arguments, const char *const *environment);
+/* execv(3): the same with this process's own environment. */
+int clinux_execute_again(const char *path, const char *const *arguments);
 uint64_t clinux_monotonic_microseconds(void);
 uint64_t clinux_unix_seconds(void);
 
