@@ -106,3 +106,7 @@ bool clinux_memfd_is_sealed(int descriptor) {
   int seals = fcntl(descriptor, F_GET_SEALS);
   return seals >= 0 && (seals & all) == all;
 }
+
+int clinux_pipe(int ends[2]) { return pipe2(ends, O_CLOEXEC); }
+
+ssize_t clinux_splice(int from, int to, size_t size) { return splice(from, NULL, to, NULL, size, SPLICE_F_MOVE); }

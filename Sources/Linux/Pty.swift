@@ -17,6 +17,30 @@ public struct Pty: Sendable {
   }
 }
 
+extension Pty {
+  /// Makes one that belongs to a user, by the kernel's ids. Only for a process with a single thread.
+  ///
+  /// The corresponding C functions are those of `init(in:)`, and `setfsuid`.
+  public init(in devpts: Descriptor, owner: UInt32) throws(Failure) {
+    clinux_set_filesystem_ids(owner, owner)
+    defer { clinux_set_filesystem_ids(0, 0) }
+    try self.init(in: devpts)
+  }
+
+  /// Its number in its instance of devpts: 3 for what is `/dev/pts/3` there. The corresponding request is `TIOCGPTN`.
+  public func number() throws(Failure) -> Int {
+    Int(try check(clinux_pty_number(controller.raw), "ask for the number of", "a pseudo-terminal"))
+  }
+}
+
+/// Sets the size of a terminal in characters, and has its programs told. The corresponding request is `TIOCSWINSZ`.
+///
+/// - Returns: whether it is a terminal.
+@discardableResult
+public func setTerminalSize(of descriptor: Int32, columns: Int, rows: Int) -> Bool {
+  clinux_set_terminal_size(descriptor, Int32(clamping: columns), Int32(clamping: rows)) == 0
+}
+
 /// The size of a terminal in characters; nil when the descriptor is none.
 public func terminalSize(of descriptor: Int32) -> (columns: Int, rows: Int)? {
   var columns: Int32 = 0

@@ -55,7 +55,7 @@ extension Descriptor {
   public func bindSocket(_ name: String, datagram: Bool) throws(Failure) -> Descriptor {
     let socket = Descriptor(adopting: try check(clinux_unix_socket(datagram), "make a socket"))
     try check(clinux_unix_bind(socket.raw, "\(selfPath)/\(name)"), "bind the socket", name)
-    if !datagram { try check(clinux_listen(socket.raw, 16), "listen on the socket", name) }
+    if !datagram { try check(clinux_listen(socket.raw, 128), "listen on the socket", name) }
     return socket
   }
 

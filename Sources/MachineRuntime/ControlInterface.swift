@@ -103,6 +103,39 @@ extension InterfaceDescription {
       # Writes trees of the machine to a stream, of which one end comes along with the call
       method CopyFrom(paths: []string, options: ?[]string) -> (entries: int, bytes: int, complete: bool, notes: []string)
 
+      # The leader's pidfd comes along, for whoever looks into the machine
+      method OpenLeader() -> (leader: int)
+
+      # Attaches to the console. Along come: a stream, both ways; then the console's log, of which the first bytes, as
+      # many as told, are what was printed before; and where there is one the log before that
+      method OpenConsole() -> (logged: int)
+
+      # Sets the size of the console's terminal, in characters
+      method ResizeConsole(columns: int, rows: int) -> ()
+
+      # The size of a terminal in characters
+      type TerminalSize (columns: int, rows: int)
+
+      # Runs a command in the machine as a transient service of its systemd, and answers with its exit status or the
+      # signal that ended it; a message says why it did not run. Without command, a session has the user's shell.
+      # A stream is "null", or "pipe" for the next of the pipes that come along, which must have been made for this
+      # call. With a terminal, and more, the first reply passes the controlling side of a terminal of the machine's.
+      # The command ends when the connection is closed.
+      method Execute(
+        command: []string,
+        user: ?string,
+        directory: ?string,
+        environment: ?[]string,
+        session: ?bool,
+        streams: ?[]string,
+        terminal: ?TerminalSize,
+        timeout: ?int
+      ) -> (terminal: ?int, exit: ?int, signal: ?int, message: ?string)
+
+      # Starts a getty of the machine's on a terminal of its own, which the first reply passes; it ends when the
+      # connection is closed
+      method Login(terminal: ?TerminalSize) -> (terminal: ?int, exit: ?int, signal: ?int, message: ?string)
+
       # It did not work; the message is one line for the operator, the code an exit code
       error Failed (message: string, code: int)
       """)

@@ -7,8 +7,9 @@ import Varlink
 /// The control socket: connections of hengectl, varlinkctl and whoever else the machine's owner runs.
 final class ControlServer {
   static let name = "control"
-  /// More clients than an operator has; each may hold a megabyte of answers.
-  private static let limit = 64
+  /// More clients than an operator has, each command that runs in the machine being one; each may hold a megabyte of
+  /// answers.
+  private static let limit = 512
 
   private let service: VarlinkService
   private let loop: EventLoop

@@ -66,7 +66,10 @@ extension Supervisor {
     addNetworkMethods(method)
     method("ListUnits") { [unowned self] _, responder in try listUnits(responder) }
     addCopyMethods(method)
+    method("Execute") { [unowned self] call, responder in try execute(call, responder) }
+    method("Login") { [unowned self] call, responder in try login(call, responder) }
     addMountMethods(method)
+    addConsoleMethods(method)
     return service
   }
 

@@ -56,7 +56,10 @@ extension Supervisor {
   /// - Parameters:
   ///   - event: one word.
   ///   - details: what else is known; texts may be the machine's, and are cut.
-  func tell(event: String, details: JSON = [:]) { diary.tell(event, details) }
+  func tell(event: String, _ details: JSON = [:]) {
+    log.notice("\(name): \(event) \(details.compact)")
+    diary.tell(event, details)
+  }
 
   /// Tells the phase that was entered just now.
   func tellPhase() {

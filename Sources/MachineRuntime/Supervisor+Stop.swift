@@ -81,7 +81,6 @@ extension Supervisor {
   /// Process 1 has ended: by itself, or with the signal that the kernel gives for a reboot or a poweroff.
   func leaderEnded() {
     guard let leader else { return }
-    console?.drain()
     memoryWatch?.look()
     let exit = (try? leader.process.reap(wait: true)) ?? nil
     endRun()
@@ -114,7 +113,7 @@ extension Supervisor {
       case .signalled(let number): "by signal \(number)"
       case nil: "in a way that is not known"
       }
-    let tail = folder.map { ConsoleLog.tail(in: $0, lines: 3) } ?? []
+    let tail = console?.tail(lines: 3) ?? []
     let last = tail.isEmpty ? "" : ", its last words: \(tail.joined(separator: " | "))"
     return Failure("run", name.description, "its process 1 ended \(how)\(last)")
   }
@@ -152,8 +151,10 @@ extension Supervisor {
     network?.stop()
     guest?.close()
     guest = nil
+    executions?.close()
+    executions = nil
     notify = nil
-    console = nil
+    console?.detach()
     terminals = nil
     liveMounts = []
     leader = nil
@@ -169,6 +170,8 @@ extension Supervisor {
     stage = nil
     endRun()
     network = nil
+    console?.close()
+    console = nil
     undo.run()
     // Told with the lock still held, and before it goes altogether.
     phase = .stopped(failure)

@@ -41,7 +41,7 @@ public final class Supervisor {
   var sealedStage: Descriptor?
   var offeredStage: (copy: Descriptor, ready: Descriptor)?
   var leader: (process: Pidfd, id: Int32)?
-  var console: ConsoleLog?
+  var console: Console?
   /// The machine's instance of devpts, held as the stage made it: whatever the machine mounts over it.
   var terminals: Descriptor?
   /// What was bound into the machine while it runs.
@@ -50,6 +50,8 @@ public final class Supervisor {
   /// What belongs to this run of the machine and ends with it.
   var runSources: [EventLoop.Source] = []
   var guest: GuestConnection?
+  /// The commands that run inside; from the first one on.
+  var executions: Executions?
   var deadline: EventLoop.Source?
   /// When a machine that was asked over its bus gets a signal as well.
   var patience: EventLoop.Source?
@@ -119,8 +121,8 @@ public final class Supervisor {
     let sources = try stopSignals.map { number in
       try loop.addSignal(number) { [unowned self] _ in stop(.poweroff) }
     }
-    _ = try loop.run()
-    _ = sources
+    // Without it they may be let go before the loop runs, and a signal would only ever wait.
+    _ = try withExtendedLifetime(sources) { try loop.run() }
   }
 
   /// Starts the machine as a service of the host's systemd: what becomes of it is told to that, and nobody need ask.

@@ -34,8 +34,8 @@ public final class Manager {
   public var timeout: UInt64
 
   static let name = "org.freedesktop.systemd1"
-  private static let path = "/org/freedesktop/systemd1"
-  private static let interface = "org.freedesktop.systemd1.Manager"
+  static let path = "/org/freedesktop/systemd1"
+  static let interface = "org.freedesktop.systemd1.Manager"
 
   /// Makes the manager behind a connection.
   ///
@@ -155,7 +155,7 @@ public final class Manager {
       Self.name, Self.path, Self.interface, member, timeout: timeout, arguments: arguments, completion: completion)
   }
 
-  private func perform(_ member: String, _ completion: @escaping (Result<Void, BusError>) -> Void) -> BusCall {
+  func perform(_ member: String, _ completion: @escaping (Result<Void, BusError>) -> Void) -> BusCall {
     call(member, completion: { completion($0.map { _ in }) })
   }
 
@@ -178,7 +178,7 @@ public final class Manager {
       Self.name, Self.path, Self.interface, name, type: type, timeout: timeout, read: read, completion: completion)
   }
 
-  private func signal<Value>(
+  func signal<Value>(
     _ member: String, _ handler: @escaping (Value) -> Void, _ read: @escaping (Message) throws(BusError) -> Value
   ) throws(BusError) -> BusMatch {
     try bus.match(sender: Self.name, path: Self.path, interface: Self.interface, member: member) { message in

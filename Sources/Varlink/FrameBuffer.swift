@@ -24,6 +24,9 @@ public struct FrameBuffer: Sendable {
   /// The number of bytes that wait to be taken.
   public var count: Int { bytes.count - start }
 
+  /// A whole message waits to be taken.
+  public var holdsMessage: Bool { bytes[scanned...].contains(0) }
+
   /// Adds bytes that came from the stream.
   ///
   /// What is held grows to the limit and one such piece at most, if every message is taken before the next piece.

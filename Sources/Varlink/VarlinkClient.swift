@@ -67,6 +67,9 @@ public final class VarlinkClient {
   /// Becomes readable when a reply comes or the peer goes away; nil when the connection is closed.
   public var readiness: Int32? { socket?.raw }
 
+  /// A whole reply has been received already, and nothing on the socket will tell of it.
+  public var hasReply: Bool { buffer.holdsMessage }
+
   /// Calls a method and waits for its reply.
   ///
   /// - Parameters:

@@ -28,9 +28,13 @@ struct Hengectl: ParsableCommand {
           Terminate.self, Kill.self, Wait.self, Freeze.self, Thaw.self, Remove.self, Rename.self, Clone.self,
           Enable.self, Disable.self, Events.self,
         ]),
-      CommandGroup(name: "Resource", subcommands: [SetLimit.self, Top.self]),
       CommandGroup(
-        name: "Inside", subcommands: [Units.self, CopyTo.self, CopyFrom.self, Bind.self, Unbind.self]),
+        name: "Inside",
+        subcommands: [
+          Exec.self, Shell.self, Login.self, ConsoleVerb.self, Journal.self, Units.self, CopyTo.self, CopyFrom.self,
+          Bind.self, Unbind.self,
+        ]),
+      CommandGroup(name: "Resource", subcommands: [SetLimit.self, Top.self]),
       CommandGroup(name: "Network", subcommands: [Port.self]),
       CommandGroup(
         name: "Image",
@@ -41,7 +45,7 @@ struct Hengectl: ParsableCommand {
   /// Ends with the exit code that the failure stands for; the parser's own errors are usage errors.
   static func main() {
     do {
-      var command = try parseAsRoot()
+      var command = try parseAsRoot(markingCommand(Array(CommandLine.arguments.dropFirst())))
       try command.run()
     } catch let failure as Failure {
       Terminal.fail(failure)

@@ -14,6 +14,7 @@
 #include "clinux_notify.h"
 #include "clinux_poll.h"
 #include "clinux_process.h"
+#include "clinux_signal.h"
 #include "clinux_socket.h"
 #include "clinux_spawn.h"
 #include "clinux_terminal.h"

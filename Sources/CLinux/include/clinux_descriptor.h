@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <sys/types.h>
 
 extern const int clinux_o_path;
 extern const int clinux_o_cloexec;
@@ -59,3 +60,8 @@ void clinux_set_filesystem_ids(unsigned uid, unsigned gid);
 
 /* Whether descriptor is an anonymous file with all the seals of clinux_memfd_seal. */
 bool clinux_memfd_is_sealed(int descriptor);
+
+/* pipe2(2): the end to read from and the end to write to, close-on-exec. */
+int clinux_pipe(int ends[2]);
+/* splice(2) with SPLICE_F_MOVE; one of the two must be a pipe. */
+ssize_t clinux_splice(int from, int to, size_t size);

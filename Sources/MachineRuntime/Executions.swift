@@ -1,0 +1,291 @@
+import Glibc
+import Linux
+import MachineStore
+import Systemd
+
+/// The commands that run inside the machine, each a transient service of its systemd.
+///
+/// They have a connection of their own, directly to process 1: one program less on the way than over the system bus,
+/// and all changes of units come over it without being asked for. It is made by the first command and closed some time
+/// after the last, so that a machine where nothing happens costs nothing.
+final class Executions {
+  private static let socket = "/run/systemd/private"
+  /// In microseconds: how long process 1 may take to answer.
+  private static let patience: UInt64 = 10_000_000
+  private static let idle: UInt64 = 60_000_000
+
+  let machine: String
+  private let leader: Pidfd
+  private let programs: Programs
+  private let payload: CgroupDirectory
+  let loop: EventLoop
+  private(set) var manager: Manager?
+  private var matches: [BusMatch] = []
+  private var joiner: Joiner?
+  private var waiting: [(Result<Manager, Failure>) -> Void] = []
+  private var running: [String: Execution] = [:]
+  private var rest: EventLoop.Source?
+  private var attempts = 0
+
+  init(machine: String, leader: Pidfd, programs: Programs, payload: CgroupDirectory, loop: EventLoop) {
+    self.machine = machine
+    self.leader = leader
+    self.programs = programs
+    self.payload = payload
+    self.loop = loop
+  }
+
+  /// Runs a command.
+  ///
+  /// - Parameter completion: called once, when it has ended.
+  /// - Returns: the handle by which it can be stopped.
+  func run(_ request: ExecutionRequest, _ completion: @escaping (ExecutionResult) -> Void) -> Execution {
+    let digits = String(UInt64.random(in: 0 ... .max), radix: 16)
+    let kind = request.isSession ? "shell" : "exec"
+    let execution = Execution(
+      request, unit: request.existing?.unit ?? "henge-\(kind)-\(digits).service", machine: machine, completion)
+    running[execution.path] = execution
+    withManager { [weak self] result in
+      guard let self, !execution.isEnded else { return }
+      switch result {
+      case .success(let manager): start(execution, manager)
+      case .failure(let failure): end(execution, .lost(failure))
+      }
+    }
+    return execution
+  }
+
+  private func start(_ execution: Execution, _ manager: Manager) {
+    if let verdict = execution.verdict { return end(execution, verdict) }
+    let started: (Result<Void, BusError>) -> Void = { [weak self] result in
+      guard let self, case .failure(let error) = result else { return }
+      end(execution, .lost(failure(error)))
+    }
+    if execution.request.existing != nil {
+      manager.startUnit(execution.unit, started)
+    } else {
+      manager.start(execution.request.service(named: execution.unit), started)
+    }
+    execution.releaseStreams()
+    if let timeout = execution.request.timeout,
+      let timer = try? loop.addTimer(
+        after: timeout,
+        { [weak self, unowned execution] in
+          self?.stop(
+            execution,
+            .refused(
+              code: Failure.Kind.timedOut.rawValue,
+              Failure("wait for a command in", execution.machine, "the time was over, and it was stopped")))
+        })
+    {
+      execution.sources.append(timer)
+    }
+    // Most commands are over by then, and cost nothing here.
+    lookLater(execution, after: 1_000_000)
+  }
+
+  /// Has a command stopped: asked to end, then killed.
+  ///
+  /// - Parameter verdict: what is told of its end.
+  func stop(_ execution: Execution, _ verdict: ExecutionResult) {
+    guard !execution.isEnded, !execution.isStopping else { return }
+    execution.isStopping = true
+    execution.verdict = verdict
+    manager?.stopUnit(execution.unit) { _ in }
+    // Beyond the patience of its own systemd; one that does not answer cannot keep it.
+    let timer = try? loop.addTimer(after: execution.request.service(named: "").stopTimeout + 2_000_000) {
+      [weak self, unowned execution] in
+      guard let self else { return }
+      kill(execution)
+      end(execution, verdict)
+    }
+    if let timer { execution.sources.append(timer) }
+  }
+
+  /// Kills what is in the unit's control group, found beneath the machine's.
+  private func kill(_ execution: Execution) {
+    try? group(of: execution, "cgroup.kill", .write).writeAll("1".utf8, subject: "cgroup.kill")
+  }
+
+  private func group(of execution: Execution, _ file: String, _ flags: OpenFlags) throws(Failure) -> Descriptor {
+    try payload.descriptor.open("\(execution.group)/\(file)", flags, lookup: .beneath)
+  }
+
+  private func end(_ execution: Execution, _ result: ExecutionResult) {
+    running[execution.path] = nil
+    if running.isEmpty { restLater() }
+    execution.end(result)
+  }
+
+  /// Ends every command's answer, because the machine has stopped.
+  func close() {
+    drop()
+    joiner = nil
+    waiting = []
+    rest = nil
+    let left = running.values
+    running = [:]
+    for execution in left {
+      execution.end(execution.verdict ?? .lost(Failure("run a command in", machine, "the machine stopped meanwhile")))
+    }
+  }
+
+  private func failure(_ error: BusError) -> Failure {
+    Failure(
+      "run a command in", machine,
+      error.isTimeout ? "its systemd did not answer in time" : "its systemd: \(error.description)",
+      kind: error.isTimeout ? .timedOut : .failed)
+  }
+}
+
+// The end of a command is told by systemd. A systemd that says nothing any more is found out by the control group.
+extension Executions {
+  private func lookLater(_ execution: Execution, after delay: UInt64) {
+    let timer = try? loop.addTimer(after: delay) { [weak self, unowned execution] in self?.look(execution) }
+    if let timer { execution.sources.append(timer) }
+  }
+
+  private func look(_ execution: Execution) {
+    guard !execution.isEnded else { return }
+    do {
+      let events = try group(of: execution, "cgroup.events", .read)
+      let watch = try loop.addInotify(descriptor: events.raw, mask: UInt32(IN_MODIFY)) {
+        [weak self, unowned execution] _ in
+        guard let self, !isPopulated(execution) else { return }
+        ask(execution)
+      }
+      guard isPopulated(execution) else { return ask(execution) }
+      execution.sources = execution.sources.filter(\.isActive) + [watch]
+    } catch {
+      ask(execution)
+    }
+  }
+
+  private func isPopulated(_ execution: Execution) -> Bool {
+    guard let bytes = try? group(of: execution, "cgroup.events", .read).readAll(limit: 4096, subject: "cgroup.events")
+    else { return false }
+    return String(decoding: bytes, as: UTF8.self).contains("populated 1")
+  }
+
+  /// Nothing of it seems to run: what its systemd had to tell of it comes before the answer to anything else.
+  private func ask(_ execution: Execution) {
+    guard let manager else { return }
+    manager.ping { [weak self, weak execution] result in
+      guard let self, let execution, !execution.isEnded else { return }
+      switch result {
+      // It runs elsewhere: a session has a control group of its own.
+      case .success: lookLater(execution, after: 5_000_000)
+      case .failure(let error) where error.isTimeout:
+        kill(execution)
+        end(execution, .lost(failure(error)))
+      // A new connection is on its way.
+      case .failure: break
+      }
+    }
+  }
+}
+
+// The connection to process 1.
+extension Executions {
+  private func withManager(_ body: @escaping (Result<Manager, Failure>) -> Void) {
+    rest = nil
+    if let manager, manager.bus.isOpen { return body(.success(manager)) }
+    waiting.append(body)
+    if waiting.count == 1 { connect() }
+  }
+
+  private func connect() {
+    do {
+      let program = try Descriptor.sealedProgram(copying: try programs.path(of: "henge-stage"))
+      joiner = try Joiner.connect(
+        to: Self.socket, leader: leader, program: program, on: loop, timeout: Self.patience
+      ) { [weak self] result in
+        guard let self else { return }
+        joiner = nil
+        switch result {
+        case .success(let socket): adopt(socket)
+        case .failure(let failure): connected(.failure(failure))
+        }
+      }
+    } catch {
+      connected(.failure(error as? Failure ?? Failure("reach the systemd of", machine, "\(error)")))
+    }
+  }
+
+  private func adopt(_ socket: Descriptor) {
+    do {
+      let bus = try Bus(
+        descriptor: try check(fcntl(socket.raw, F_DUPFD_CLOEXEC, 3), "keep", "the connection"),
+        kind: .direct, on: loop)
+      let manager = Manager(bus: bus, timeout: Self.patience)
+      matches = [
+        try manager.jobRemoved { [weak self] job in
+          self?.running[TransientService.objectPath(of: job.unit)]?.jobEnded(job.result)
+        },
+        try manager.unitChanges(where: { [weak self] in self?.running[$0] != nil }) { [weak self] change in
+          guard let self, let execution = running[change.path], let result = execution.take(change) else { return }
+          end(execution, result)
+        },
+      ]
+      bus.onDisconnect = { [weak self] error in self?.disconnected(error) }
+      self.manager = manager
+      connected(.success(manager))
+    } catch {
+      connected(.failure(Failure("reach the systemd of", machine, "\(error)")))
+    }
+  }
+
+  private func connected(_ result: Result<Manager, Failure>) {
+    let calls = waiting
+    waiting = []
+    for call in calls { call(result) }
+  }
+
+  private func drop() {
+    // Not the last reference, from within its own callback.
+    let old = (manager, matches)
+    manager = nil
+    matches = []
+    old.0?.bus.close()
+    try? loop.post { withExtendedLifetime(old) {} }
+  }
+
+  /// A systemd that executes itself anew ends all connections; what it runs goes on.
+  private func disconnected(_ error: BusError) {
+    drop()
+    attempts = 0
+    if !running.isEmpty { reconnect() }
+  }
+
+  private func reconnect() {
+    attempts += 1
+    withManager { [weak self] result in
+      guard let self else { return }
+      switch result {
+      case .success(let manager):
+        for execution in running.values {
+          manager.service(execution.path) { [weak self, weak execution] answer in
+            guard let self, let execution, !execution.isEnded, case .success(let change) = answer,
+              let result = execution.takeAnew(change)
+            else { return }
+            end(execution, result)
+          }
+        }
+      case .failure(let failure):
+        guard attempts < 6 else {
+          for execution in running.values {
+            kill(execution)
+            end(execution, .lost(failure))
+          }
+          return
+        }
+        // Between its end and its new beginning nobody listens: 0.1 s, then twice as long each time.
+        rest = try? loop.addTimer(after: 100_000 << UInt64(attempts - 1)) { [weak self] in self?.reconnect() }
+      }
+    }
+  }
+
+  private func restLater() {
+    rest = try? loop.addTimer(after: Self.idle, accuracy: 5_000_000) { [weak self] in self?.drop() }
+  }
+}

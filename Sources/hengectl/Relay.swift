@@ -1,0 +1,164 @@
+import CLinux
+import Glibc
+import Linux
+
+/// One way of a copy between two descriptors, a bounded piece at a time.
+final class Relay {
+  private var source: Descriptor?
+  private var sink: Descriptor?
+  /// Looks at each piece on its way; false ends the whole copy.
+  var inspect: ((ArraySlice<UInt8>) -> Bool)?
+  /// What is written when the source has come to its end.
+  var farewell: [UInt8] = []
+  /// Whether an end of the source may be none: a terminal of a machine that a getty hangs up is opened again.
+  var comesBack = false
+  /// Whether one of the two is a pipe of ours that never waits: then pages are moved, and nothing is copied.
+  var canSplice = false
+  /// Nothing comes just now, though the kernel says that it is the end.
+  private(set) var isResting = false
+  private var isFull = false
+  private var buffer: [UInt8] = []
+  private var pending = 0..<0
+
+  init(from source: Descriptor, to sink: Descriptor) {
+    self.source = source
+    self.sink = sink
+  }
+
+  var isEnded: Bool { sink == nil }
+
+  /// What to wait for.
+  var entry: pollfd? {
+    guard let sink, !isResting else { return nil }
+    if isFull || !pending.isEmpty { return pollfd(fd: sink.raw, events: Int16(POLLOUT), revents: 0) }
+    return source.map { pollfd(fd: $0.raw, events: Int16(POLLIN), revents: 0) }
+  }
+
+  func wake() { isResting = false }
+
+  /// Copies what is there.
+  ///
+  /// - Returns: false when the whole copy is to end.
+  func step() -> Bool {
+    if canSplice, pending.isEmpty, moved() { return true }
+    if pending.isEmpty, let source {
+      if buffer.isEmpty { buffer = [UInt8](repeating: 0, count: 65536) }
+      let count = read(source.raw, &buffer, buffer.count)
+      if count < 0, errno == EAGAIN || errno == EINTR { return true }
+      if count <= 0 {
+        if comesBack { isResting = true } else { finish() }
+        return true
+      }
+      pending = 0..<count
+      if let inspect, !inspect(buffer[pending]) { return false }
+    }
+    flush()
+    return true
+  }
+
+  /// Moves pages from pipe to pipe, or between a pipe and a file.
+  ///
+  /// - Returns: false where that cannot be done.
+  private func moved() -> Bool {
+    guard let source, let sink else { return false }
+    let count = clinux_splice(source.raw, sink.raw, 1 << 20)
+    if count > 0 {
+      isFull = false
+    } else if count == 0 {
+      finish()
+    } else if errno == EAGAIN {
+      // One of the two: which one shows when the other has been waited for.
+      isFull.toggle()
+    } else if errno == EINVAL {
+      canSplice = false
+      isFull = false
+      return false
+    } else if errno != EINTR {
+      drop()
+    }
+    return true
+  }
+
+  private func flush() {
+    guard let sink, !pending.isEmpty else { return }
+    let count = buffer[pending].withUnsafeBytes { write(sink.raw, $0.baseAddress, $0.count) }
+    if count > 0 { pending = pending.lowerBound + count..<pending.upperBound }
+    if count < 0, errno != EAGAIN, errno != EINTR { drop() }
+    if pending.isEmpty, source == nil { self.sink = nil }
+  }
+
+  /// The source has come to its end.
+  private func finish() {
+    source = nil
+    if farewell.isEmpty {
+      sink = nil
+    } else {
+      buffer = farewell
+      pending = 0..<farewell.count
+    }
+  }
+
+  /// Nobody reads any more; whoever writes is to learn of it.
+  private func drop() {
+    source = nil
+    sink = nil
+    pending = 0..<0
+  }
+}
+
+/// Copies in all its relays until a reply comes, and then until what was on its way is through.
+struct Pump {
+  /// How it came to its end.
+  enum End {
+    /// The reply is there.
+    case replied
+    /// One of the relays said so.
+    case left
+    /// This signal came.
+    case signalled(Int32)
+  }
+
+  /// From the operator.
+  var inputs: [Relay] = []
+  /// To the operator.
+  var outputs: [Relay] = []
+  /// Becomes readable with the reply.
+  var ready: Int32
+  /// The reply is there already.
+  var hasReply: Bool
+  /// Bytes that are signals.
+  var signals: Descriptor?
+  /// Called for a signal that does not end it.
+  var onSignal: (Int32) -> Bool = { _ in false }
+
+  func run() -> End {
+    var isOver = hasReply
+    while true {
+      if isOver, outputs.allSatisfy({ $0.isEnded || $0.isResting }) { return .replied }
+      var entries = [pollfd(fd: isOver ? -1 : ready, events: Int16(POLLIN), revents: 0)]
+      entries.append(pollfd(fd: signals?.raw ?? -1, events: Int16(POLLIN), revents: 0))
+      let relays = (isOver ? [] : inputs) + outputs
+      for relay in relays { entries.append(relay.entry ?? pollfd(fd: -1, events: 0, revents: 0)) }
+      let isResting = relays.contains(where: \.isResting)
+      let count = poll(&entries, nfds_t(entries.count), isOver ? 200 : isResting ? 50 : -1)
+      if count < 0, errno != EINTR { return .replied }
+      // What nobody closes and nothing comes from any more holds nobody up.
+      if count == 0, isOver { return .replied }
+      if count <= 0 {
+        for relay in relays { relay.wake() }
+        if count < 0 { for index in entries.indices { entries[index].revents = 0 } }
+      }
+      if let number = takeSignal(), !onSignal(number) { return .signalled(number) }
+      for (relay, entry) in zip(relays, entries.dropFirst(2)) where entry.revents != 0 {
+        if !relay.step() { return .left }
+      }
+      if entries[0].revents != 0 { isOver = true }
+    }
+  }
+
+  private func takeSignal() -> Int32? {
+    guard let signals else { return nil }
+    var byte: UInt8 = 0
+    return read(signals.raw, &byte, 1) == 1 ? Int32(byte) : nil
+  }
+}

@@ -1,0 +1,81 @@
+import Glibc
+import Linux
+import Testing
+
+/// Sessions inside machines, with every guest.
+@Suite("shell and login", .serialized)
+struct ShellTests {
+  @Test(.needsRoot, .needsPrograms, .needsImages)
+  func sessionsAreTheMachinesOwn() throws {
+    var matrix = Matrix(ExecTests.guests)
+    defer { matrix.show("shell, login") }
+    for guest in ExecTests.guests {
+      try withSandbox("shell") { sandbox in
+        try sandbox.image(guest)
+        let machine = sandbox.name(guest)
+        try sandbox.succeed("create", guest, machine)
+        try sandbox.succeed("start", machine)
+        // By hand: the smallest guests have no useradd.
+        try sandbox.succeed(
+          "exec", machine, "--", "sh", "-ec",
+          """
+          echo 'ada:x:4321:4321::/home/ada:/bin/bash' >>/etc/passwd; echo 'ada:x:4321:' >>/etc/group
+          echo 'ada:*:19000:0:99999:7:::' >>/etc/shadow; mkdir /home/ada; chown 4321:4321 /home/ada
+          """)
+        try sessions(&matrix, guest, machine, sandbox)
+        try sandbox.succeed("poweroff", machine)
+      }
+    }
+  }
+
+  private func sessions(_ matrix: inout Matrix, _ guest: String, _ machine: String, _ sandbox: Sandbox) throws {
+    try matrix.check("shell of an ordinary user", guest) {
+      let attached = try sandbox.attach("shell", "ada@\(machine)", size: (120, 50))
+      try attached.expect("$ ")
+      for (line, answer) in [
+        ("id -un; pwd", "ada\r\n/home/ada"), ("stty size", "50 120"), ("stat -c %U $(tty)", "ada"),
+        ("echo $XDG_RUNTIME_DIR", "/run/user/4321"), ("loginctl --no-legend --no-pager list-sessions | cat", " ada "),
+        ("systemctl --user is-active basic.target", "active"), ("echo [$0] [$TERM]", "bash] [xterm]"),
+      ] {
+        attached.send("\(line)\r")
+        try attached.expect(answer)
+      }
+      attached.send("exit 5\r")
+      try demand(try attached.finish() == 5, attached.output)
+    }
+    try matrix.check("shell with a command, in pipes", guest) {
+      let command = "cat; id -un; echo $XDG_RUNTIME_DIR; systemctl --user is-active basic.target; exit 3"
+      let outcome = try sandbox.shell(
+        "echo in | $h shell ada@\(machine) sh -c '\(command)' | cat; $h shell \(machine) id -u")
+      try demand(outcome.output == "in\nada\n/run/user/4321\nactive\n0\n", "\(outcome)")
+      let code = try sandbox.hengectl("shell", "ada@\(machine)", "--", "sh", "-c", "exit 3")
+      try demand(code.code == 3, "\(code)")
+    }
+    try matrix.check("shell of nobody there", guest) {
+      let outcome = try sandbox.hengectl("shell", "nobody-here@\(machine)", "true")
+      try demand(outcome.code == 126 && outcome.errors.contains("no user"), "\(outcome)")
+    }
+    try matrix.check("^]^]^] leaves a shell, and ends it", guest) {
+      let attached = try sandbox.attach("shell", "ada@\(machine)")
+      try attached.expect("$ ")
+      attached.send("sleep 1234\r")
+      try attached.expect("1234")
+      attached.send("\u{1d}\u{1d}\u{1d}")
+      try demand(try attached.finish() == 0, attached.output)
+      let inside = try sandbox.guest(machine)
+      let end = now() + 10_000_000_000
+      while try inside.shell("grep -lx sleep /proc/[0-9]*/comm").succeeded {
+        try demand(now() < end, "the shell goes on")
+        pause(milliseconds: 50)
+      }
+    }
+    try matrix.check("login has a prompt", guest) {
+      let attached = try sandbox.attach("login", machine)
+      try attached.expect("\(machine) login: ")
+      attached.send("ada\r")
+      try attached.expect("assword: ")
+      attached.send("\u{1d}\u{1d}\u{1d}")
+      try demand(try attached.finish() == 0, attached.output)
+    }
+  }
+}
