@@ -56,7 +56,7 @@ extension Supervisor {
   /// - Parameters:
   ///   - event: one word.
   ///   - details: what else is known; texts may be the machine's, and are cut.
-  func tell(event: String, _ details: JSON = [:]) {
+  func tell(event: String, details: JSON = [:]) {
     log.notice("\(name): \(event) \(details.compact)")
     diary.tell(event, details)
   }

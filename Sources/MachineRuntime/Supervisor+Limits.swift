@@ -21,7 +21,7 @@ extension Supervisor {
     func text(_ value: String?) -> JSON { value.map { .string(printable($0, limit: 256)) } ?? .null }
     tell(
       event: "oom",
-      [
+      details: [
         "killed": JSON(count), "process": text(victim.process), "pid": victim.id.map { JSON($0) } ?? .null,
         "unit": text(victim.unit), "policy": .string(policy?.rawValue ?? "machine"),
       ])
