@@ -68,14 +68,14 @@ extension Supervisor {
   }
 
   func freeze(_ responder: VarlinkResponder) throws {
-    guard case .up = phase, host != nil else {
+    guard case .up = phase, leader != nil else {
       throw Failure("freeze", name.description, "it is \(phase.name)", advice: "'hengectl wait \(name)' waits for it")
     }
     try change(to: true, responder)
   }
 
   func thaw(_ responder: VarlinkResponder) throws {
-    guard case .up = phase, host != nil else { throw Failure("thaw", name.description, "it is \(phase.name)") }
+    guard case .up = phase, leader != nil else { throw Failure("thaw", name.description, "it is \(phase.name)") }
     try change(to: false, responder)
   }
 

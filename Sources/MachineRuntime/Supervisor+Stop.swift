@@ -123,6 +123,7 @@ extension Supervisor {
     if case .restarting = phase {} else { enter(.stopping(.reboot)) }
     deadline = nil
     asked = nil
+    isFrozen = false
     do {
       guard let group = plan?.group, var scope = host?.scope else { return }
       try cgroups.renewPayload(of: &scope, group)
