@@ -31,11 +31,9 @@ struct RestartTests {
       #expect(try second.succeed("systemctl", "is-system-running") == "running")
 
       // A poweroff from inside is no failure.
-      let whole = second.state["supervisor"]?.intValue.flatMap { Int32(exactly: $0) }
       _ = try second.run("systemctl", "poweroff")
       _ = try sandbox.hengectl("wait", name, "--for", "stopped", "--timeout", "30")
       #expect(try state(sandbox, name) == "stopped")
-      #expect(whole.map { kill($0, 0) } == -1)
 
       // More often than it may: the reason is told, and nothing of it is left.
       try sandbox.succeed("start", name)

@@ -19,8 +19,8 @@ struct VarlinkctlTests {
     return try run(
       [
         "unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh", root,
-        "\(sandbox.runtime)/machines/\(machine)", "--json=short", verb, "/mnt/control",
-      ] + arguments,
+        "\(sandbox.runtime)/machines/\(machine)", "--json=short",
+      ] + verb.split(separator: " ").map(String.init) + ["/mnt/control"] + arguments,
       deadline: 20)
   }
 
@@ -53,14 +53,14 @@ struct VarlinkctlTests {
       ).json()
       #expect(unit["unit"]?["active"] == "active")
       for (method, parameters, words) in [
-        ("Kill", "{\"whom\":\"all\",\"signal\":99}", "Failed"), ("Nope", "{}", "MethodNotFound"),
+        ("Kill", "{\"whom\":\"all\",\"signal\":99}", "Failed"), ("Nope", "{}", "failed"),
         ("WaitUnit", "{\"unit\":\"none.service\"}", "Failed"),
       ] {
         let outcome = try varlinkctl(sandbox, image, name, "call", "io.henge.Machine.\(method)", parameters)
         #expect(outcome.code != 0 && (outcome.output + outcome.errors).contains(words), "\(outcome)")
       }
       // More than one answer: the progress of a reboot, and at its end the state.
-      let reboot = try varlinkctl(sandbox, image, name, "--more", "call", "io.henge.Machine.Reboot", "{}")
+      let reboot = try varlinkctl(sandbox, image, name, "--more call", "io.henge.Machine.Reboot", "{}")
       #expect(reboot.code == 0, "\(reboot)")
       let states = try reboot.output.split(separator: "\n").flatMap { line in
         let reply = try JSON(parsing: String(line.drop { $0 == "\u{1e}" }))
@@ -82,6 +82,7 @@ struct VarlinkctlTests {
       try sandbox.succeed("create", "trixie", name)
       try sandbox.succeed("start", name)
       let supervisor = try #require(try sandbox.status(name, "supervisor")?.intValue.flatMap { Int32(exactly: $0) })
+      let descriptors = names(in: "/proc/\(supervisor)/fd").count
       let script = """
         import socket, sys, time
         path, how = sys.argv[1:]
@@ -121,7 +122,10 @@ struct VarlinkctlTests {
       }
       let resident = Host.status(supervisor, "VmRSS")?.split(separator: " ").first.flatMap { Int($0) }
       #expect((resident ?? .max) < 64 << 10)
-      #expect(names(in: "/proc/\(supervisor)/fd").count < 40)
+      // Those who went away are let go of.
+      let end = now() + 5_000_000_000
+      while names(in: "/proc/\(supervisor)/fd").count > descriptors + 2, now() < end { pause(milliseconds: 20) }
+      #expect(names(in: "/proc/\(supervisor)/fd").count <= descriptors + 2)
       // Another user's: the folder is the owner's alone, and so is the socket.
       let other = try run(
         [
