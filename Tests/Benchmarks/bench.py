@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 
+import copies
 import figures
 from figures import say
 from host import Failed, Host, call
@@ -25,7 +26,7 @@ def main():
   parser.add_argument("--root", required=True, help="trixie root file system: a tar or a tree")
   parser.add_argument("--henge", help="folder of hengectl and henge-import; without it only the peers are measured")
   parser.add_argument("--rounds", type=int, default=10, help="boots of each launcher (at least 10 for the goals)")
-  parser.add_argument("--only", default="boots,exec,commands,chown,images", help="figures to take")
+  parser.add_argument("--only", default="boots,exec,commands,chown,images,copies", help="figures to take")
   parser.add_argument("--json", default="build/bench.json")
   given = parser.parse_args()
   if os.geteuid() != 0:
@@ -70,6 +71,7 @@ def take(given, host, report, tar, hengectl, importer):
     ("commands", True, lambda: figures.commands(host, report, 50, hengectl)),
     ("chown", True, lambda: figures.ownership(host, report, 5, importer)),
     ("images", True, lambda: figures.images(host, report, 10, tar, hengectl)),
+    ("copies", True, lambda: copies.copies(host, report, 6, tar, hengectl)),
   ]
   for name, needs_henge, step in steps:
     if name not in given.only.split(",") or (needs_henge and not hengectl):
