@@ -12,15 +12,17 @@ PROGRAMS := hengectl henge-supervisor henge-stage henge-import
 
 # Debian's packages that building takes, besides a Swift toolchain.
 BUILD_PACKAGES := libsystemd-dev libcap-dev libmount-dev libarchive-dev pkg-config
+# Those that machines take to be on the net: one of the two would do.
+RUN_PACKAGES := passt slirp4netns
 # And those that the tests take: tools that make the trees to import, and real peers to talk with.
-TEST_PACKAGES := acl attr curl dbus-daemon gcc iproute2 libc6-dev libcap2-bin python3 uidmap xz-utils zstd
+TEST_PACKAGES := acl attr curl dbus-daemon gcc iproute2 iputils-ping libc6-dev libcap2-bin python3 uidmap xz-utils zstd
 
 include images/images.mk
 include Tests/Benchmarks/bench.mk
 include Tests/VirtualHost/virtual-host.mk
 
 .PHONY: all build test unit-tests integration-tests demo man completions install lint format install-build-tools \
-  install-test-tools clean
+  install-run-tools install-test-tools clean
 
 all: build
 
@@ -46,7 +48,11 @@ install-build-tools:
 	$(call install-packages,$(BUILD_PACKAGES))
 
 install-test-tools: install-build-tools install-image-tools
-	$(call install-packages,$(TEST_PACKAGES))
+	$(call install-packages,$(TEST_PACKAGES) $(RUN_PACKAGES))
+
+# Not into a package that is being made: that one names what it needs.
+install-run-tools:
+	$(if $(DESTDIR),,$(call install-packages,$(RUN_PACKAGES)))
 
 # What CI runs: style, the builder of the images, the images, the programs, and every test.
 test: install-test-tools lint check-images images build
@@ -60,7 +66,7 @@ lint:
 format:
 	@swift format --in-place --recursive Package.swift Sources Tests docs
 
-demo: install-image-tools build image-trixie
+demo: install-image-tools install-run-tools build image-trixie
 	@PATH="$(BUILD):$$PATH" docs/demo.sh "$$(images/build --path trixie)"
 
 # Generated from the built program, so that neither can say anything else than it.
@@ -77,7 +83,7 @@ SHARE = $(DESTDIR)$(PREFIX)/share
 # Where systemd looks for the units of packages (/usr) and of the administrator's own (/usr/local).
 SYSTEMD = $(DESTDIR)$(PREFIX)/lib/systemd
 
-install: build man completions
+install: build man completions install-run-tools
 	@echo "install: programs, manual and completions below $(DESTDIR)$(PREFIX)"
 	@install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/henge $(SHARE)/man/man1 $(SHARE)/man/man5 \
 	  $(SHARE)/man/man8 $(SHARE)/bash-completion/completions $(SHARE)/zsh/site-functions $(SHARE)/fish/vendor_completions.d

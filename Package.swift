@@ -57,15 +57,19 @@ let package = Package(
 
     // What is on disk.
     .target(name: "Images", dependencies: ["CLinux", "Linux", "MachineSpec", system], swiftSettings: strict),
+    .target(name: "TreeStream", dependencies: ["CLinux", "Images", "Linux", system], swiftSettings: strict),
     .target(
-      name: "Archive", dependencies: ["CLibarchive", "CLinux", "Images", "Linux", "MachineSpec", system],
+      name: "Archive", dependencies: ["CLibarchive", "CLinux", "Images", "Linux", "MachineSpec", "TreeStream", system],
       swiftSettings: strict),
     .target(
       name: "MachineStore", dependencies: ["CLinux", "Images", "Linux", "MachineSpec", "Varlink", system],
       swiftSettings: strict),
 
     // Processes.
-    .target(name: "Network", dependencies: ["Linux", "MachineSpec", system], swiftSettings: strict),
+    .target(
+      name: "Network",
+      dependencies: ["CLinux", "Linux", "MachinePlan", "MachineSpec", "StageProtocol", "Systemd", "Varlink", system],
+      swiftSettings: strict),
     .target(
       name: "MachineRuntime",
       dependencies: [
@@ -89,12 +93,12 @@ let package = Package(
       name: "henge-supervisor", dependencies: ["MachineRuntime", "MachineSpec", "MachineStore", "Linux", logging],
       swiftSettings: strict, linkerSettings: lean),
     .executableTarget(
-      name: "henge-import", dependencies: ["Archive", "CLinux", "Images", "Linux", "MachineSpec"],
+      name: "henge-import", dependencies: ["Archive", "CLinux", "Images", "Linux", "MachineSpec", "TreeStream"],
       swiftSettings: strict,
       linkerSettings: lean),
     // Fully static: it runs between the host's root file system and the machine's, and needs a library from neither.
     .executableTarget(
-      name: "henge-stage", dependencies: ["CLinux", "Linux", "StageProtocol"],
+      name: "henge-stage", dependencies: ["CLinux", "Images", "Linux", "StageProtocol", "TreeStream"],
       swiftSettings: strict + [.unsafeFlags(["-static-executable"])],
       linkerSettings: [.unsafeFlags(["-static-executable", "-Xlinker", "-s"])]),
 
@@ -109,6 +113,8 @@ let package = Package(
     .testTarget(
       name: "ImagesTests", dependencies: ["Archive", "CLinux", "Images", "Linux", "MachineSpec", system],
       swiftSettings: strict),
+    .testTarget(
+      name: "TreeStreamTests", dependencies: ["CLinux", "Linux", "TreeStream", system], swiftSettings: strict),
     .testTarget(
       name: "MachineStoreTests", dependencies: ["Linux", "MachineSpec", "MachineStore", "Varlink", system],
       swiftSettings: strict),

@@ -25,4 +25,6 @@ struct TarEntry {
   var attributes: [(name: [UInt8], value: [UInt8])]
   var accessACL: [ACLLine]
   var defaultACL: [ACLLine]
+  /// Where a sparse file has contents; none for one that is not sparse.
+  var extents: [(offset: Int64, length: Int64)] = []
 }

@@ -95,7 +95,16 @@ final class TarReader {
       nodeMajor: UInt32(truncatingIfNeeded: archive_entry_rdevmajor(pointer)),
       nodeMinor: UInt32(truncatingIfNeeded: archive_entry_rdevminor(pointer)),
       attributes: Self.attributes(pointer), accessACL: Self.acl(pointer, ARCHIVE_ENTRY_ACL_TYPE_ACCESS),
-      defaultACL: Self.acl(pointer, ARCHIVE_ENTRY_ACL_TYPE_DEFAULT))
+      defaultACL: Self.acl(pointer, ARCHIVE_ENTRY_ACL_TYPE_DEFAULT), extents: Self.extents(pointer))
+  }
+
+  private static func extents(_ entry: OpaquePointer) -> [(offset: Int64, length: Int64)] {
+    var result: [(offset: Int64, length: Int64)] = []
+    if archive_entry_sparse_reset(entry) == 0 { return result }
+    var offset: Int64 = 0
+    var length: Int64 = 0
+    while archive_entry_sparse_next(entry, &offset, &length) == ARCHIVE_OK { result.append((offset, length)) }
+    return result
   }
 
   private static func bytes(_ text: UnsafePointer<CChar>) -> [UInt8] {

@@ -107,6 +107,6 @@ bool clinux_memfd_is_sealed(int descriptor) {
   return seals >= 0 && (seals & all) == all;
 }
 
-int clinux_pipe(int ends[2]) { return pipe2(ends, O_CLOEXEC); }
+int clinux_make_pipe(int ends[2]) { return pipe2(ends, O_CLOEXEC); }
 
-ssize_t clinux_splice(int from, int to, size_t size) { return splice(from, NULL, to, NULL, size, SPLICE_F_MOVE); }
+ssize_t clinux_move_pages(int from, int to, size_t size) { return splice(from, NULL, to, NULL, size, SPLICE_F_MOVE); }

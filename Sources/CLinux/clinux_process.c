@@ -84,6 +84,12 @@ uint64_t clinux_monotonic_microseconds(void) {
 
 uint64_t clinux_unix_seconds(void) { return (uint64_t)time(NULL); }
 
+uint64_t clinux_unix_microseconds(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
 int clinux_join_session_keyring(void) {
   long result = syscall(SYS_keyctl, 1 /* KEYCTL_JOIN_SESSION_KEYRING */, NULL);
   return result < 0 && errno != ENOSYS ? -1 : 0;

@@ -33,7 +33,10 @@ public struct CgroupDirectory: Sendable {
     do {
       try descriptor.open(file, .write, lookup: .beneath).writeAll(value.utf8, subject: file)
     } catch {
-      throw Failure("write", "\(path)/\(file)", error.reason)
+      var failure = error
+      failure.operation = "write"
+      failure.subject = "\(path)/\(file)"
+      throw failure
     }
   }
 

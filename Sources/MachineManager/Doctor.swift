@@ -24,7 +24,8 @@ extension MachineManager {
   public func examine() throws(Failure) -> [Finding] {
     let folder = access(store.places.state, F_OK) == 0 ? store.places.state : "/"
     let facts = try askSupervisorProgram(["--probe", folder])
-    return kernel(facts) + user(facts) + cgroups(facts) + files(facts, folder) + ids(facts) + devices() + tools()
+    return kernel(facts) + user(facts) + cgroups(facts) + files(facts, folder) + ids(facts) + devices() + forwarders()
+      + tools()
   }
 
   private func kernel(_ facts: JSON) -> [Finding] {
@@ -152,6 +153,18 @@ extension MachineManager {
         isNeeded: false,
         mend: isOpen ? nil : status == nil ? "modprobe \(path == "/dev/fuse" ? "fuse" : "tun")" : "chmod 0666 \(path)")
     }
+  }
+
+  private func forwarders() -> [Finding] {
+    let isThere = ["slirp4netns", "pasta"].filter { access("/usr/bin/\($0)", X_OK) == 0 }
+    return [
+      Finding(
+        subject: "forwarder",
+        text: isThere.isEmpty
+          ? "neither slirp4netns nor pasta is installed: machines start with Mode=none only"
+          : isThere.joined(separator: ", "), isGood: !isThere.isEmpty, isNeeded: false,
+        mend: isThere.isEmpty ? "apt-get install slirp4netns" : nil)
+    ]
   }
 
   private func tools() -> [Finding] {

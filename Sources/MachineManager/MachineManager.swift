@@ -23,6 +23,7 @@ public struct MachineManager: Sendable {
   public init(_ places: Places) throws(Failure) {
     store = MachineStore(places)
     programs = try Programs()
+    store.finishRenames()
   }
 
   /// A machine in a list.
@@ -31,6 +32,8 @@ public struct MachineManager: Sendable {
     public var name: MachineName
     /// Its record; nil when that is damaged.
     public var record: MachineRecord?
+    /// What is wrong with its record or with what is left of it, in one line.
+    public var error: String?
     /// `stopped`, or what its supervisor says: `starting`, `booting`, `running`, `degraded`, `stopping`, `rebooting`;
     /// `unknown` when what is left of it cannot be cleared away.
     public var state: String
@@ -44,17 +47,28 @@ public struct MachineManager: Sendable {
   public func list() throws(Failure) -> [Entry] {
     var entries: [Entry] = []
     for name in try store.names() {
-      var entry = Entry(name: name, record: try? store.record(of: name), state: "stopped")
-      do {
+      var entry = Entry(name: name, record: nil, state: "stopped")
+      do throws(Failure) {
+        entry.record = try store.record(of: name)
+      } catch {
+        // One that was removed just now is none.
+        if error.kind == .notFound { continue }
+        entry.error = error.description
+      }
+      do throws(Failure) {
         if try store.isRunning(name) {
           let state = try? state(of: name)
           entry.state = state?["state"]?.stringValue ?? "starting"
           entry.leader = state?["leader"]?.intValue.flatMap { Int32(exactly: $0) }
           entry.started = state?["started"]?.intValue.flatMap { UInt64(exactly: $0) }
+        } else if !store.exists(name) {
+          // An ephemeral one whose supervisor was killed: it went as it was looked at.
+          continue
         }
       } catch {
         // What is wrong with one machine must not hide the others; its own `status` says what it is.
         entry.state = "unknown"
+        entry.error = entry.error ?? error.description
       }
       entries.append(entry)
     }

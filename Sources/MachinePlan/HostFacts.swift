@@ -10,6 +10,8 @@ public struct HostFacts: Sendable, Equatable {
   public var cgroup = CgroupFacts()
   /// The host's systemd, where it has one that is ours to ask.
   public var manager = HostManager.none
+  /// What of the host matters to a machine's network.
+  public var network = NetworkFacts()
   /// What this process may do.
   public var privilege = Privilege.root
   /// The numbers of capabilities that this kernel knows are those below.
@@ -24,6 +26,8 @@ public struct HostFacts: Sendable, Equatable {
   public var hasMachinesJournal = false
   /// Whether the file system that holds the machine's files can map ids of a mount.
   public var canMapIDs = true
+  /// What limits that are shares, or that are about devices, stand for.
+  public var capacity = HostCapacity()
 
   /// A host of which nothing is known yet.
   public init() {}
@@ -84,6 +88,12 @@ public struct CgroupFacts: Sendable, Equatable {
   public var delegatesToNamespaces = false
   /// Controllers that groups below our own may have.
   public var controllers: [String] = []
+  /// Those of them that groups below our own have already.
+  public var enabled: [String] = []
+  /// Whether our own group may pass on the others: it is the topmost, or no process is in it.
+  public var canEnable = false
+  /// The group above our own, where it is ours to make groups in.
+  public var above: Group?
   /// Names of the files that belong to the delegate, as of `/sys/kernel/cgroup/delegate`.
   public var delegatedFiles: [String] = []
 

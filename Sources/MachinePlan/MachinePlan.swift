@@ -7,13 +7,16 @@ public struct MachinePlan: Sendable, Equatable {
   public var hostSteps: [HostStep]
   /// What the stage does.
   public var stage: StagePlan
+  /// What connects the machine with the world.
+  public var network: NetworkPlan
   /// What the operator should know, one line each.
   public var warnings: [String]
 
   /// A plan.
-  public init(hostSteps: [HostStep], stage: StagePlan, warnings: [String]) {
+  public init(hostSteps: [HostStep], stage: StagePlan, network: NetworkPlan = NetworkPlan(), warnings: [String]) {
     self.hostSteps = hostSteps
     self.stage = stage
+    self.network = network
     self.warnings = warnings
   }
 }
@@ -68,6 +71,13 @@ public struct CgroupPlan: Sendable, Equatable {
   public var maxDepth: Int
   /// How many groups the machine may make.
   public var maxDescendants: Int
+  /// The folder of the group that the supervisor goes back to before it removes this one; empty is the parent. A parent
+  /// that is not our own group and passes on controllers takes no process.
+  public var home = ""
+  /// Controllers that the group and the machine's part have.
+  public var controllers: [String] = []
+  /// What is put on the group, out of the machine's reach.
+  public var limits: [Limit] = []
 }
 
 /// Why there is no plan.

@@ -1,6 +1,13 @@
 import StageProtocol
 
 extension HostStep {
+  /// The step, and what belongs to it, a line each.
+  public var lines: [String] {
+    guard case .cgroup(let plan) = self else { return [description] }
+    let passed = plan.controllers.isEmpty ? [] : ["give it the controllers \(plan.controllers.joined(separator: " "))"]
+    return [description] + passed + plan.limits.map { "\($0)" }
+  }
+
   /// One line that says what is done to what.
   public var description: String {
     switch self {

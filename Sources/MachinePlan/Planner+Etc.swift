@@ -12,7 +12,7 @@ extension Planner {
     let path = "/etc/resolv.conf"
     let source: String
     switch spec.exec.resolvConf {
-    // A network of its own has nothing to do with the host's servers; its forwarder will say what to write.
+    // A network of its own has nothing to do with the host's servers: see `shapeNetwork`.
     case .off, .auto: return
     case .delete: return operations.append(.remove(path))
     case .copyHost, .replaceHost, .bindHost: source = path

@@ -2,7 +2,7 @@ import MachineSpec
 
 extension ResourcesSection {
   /// The keys that are set and the controller of control groups that each needs.
-  var controllersNeeded: [(key: String, controller: String)] {
+  public var controllersNeeded: [(key: String, controller: String)] {
     var needed: [(String, String)] = []
     func need(_ isSet: Bool, _ key: String, _ controller: String) {
       if isSet { needed.append((key, controller)) }
@@ -12,7 +12,7 @@ extension ResourcesSection {
     need(memoryLow != nil, "MemoryLow", "memory")
     need(memoryMin != nil, "MemoryMin", "memory")
     need(memorySwapMax != nil, "MemorySwapMax", "memory")
-    need(oomPolicy == .kill, "OOMPolicy", "memory")
+    need(oomPolicy == .kill || oomPolicy == .stop, "OOMPolicy", "memory")
     need(cpuQuota != nil, "CPUQuota", "cpu")
     need(cpuWeight != nil, "CPUWeight", "cpu")
     need(allowedCPUs != CPUSet(), "AllowedCPUs", "cpuset")
@@ -22,19 +22,8 @@ extension ResourcesSection {
     need(!ioReadIOPSMax.isEmpty, "IOReadIOPSMax", "io")
     need(!ioWriteIOPSMax.isEmpty, "IOWriteIOPSMax", "io")
     need(tasksMax != nil, "TasksMax", "pids")
+    need(autoScale(of: .memoryHigh) != nil, "AutoScale", "memory")
+    need(autoScale(of: .cpuQuota) != nil, "AutoScale", "cpu")
     return needed
-  }
-}
-
-extension Planner {
-  /// Sections that are read and checked but have no effect yet are said aloud rather than passed over in silence.
-  mutating func warnOfWhatIsToCome() {
-    if spec.resources != ResourcesSection() {
-      warnings.append("[Resources] is checked but not enforced by this version")
-    }
-    if let mode = spec.network.mode, mode != .none {
-      warnings.append(
-        "[Network] Mode=\(mode) is checked but not realised by this version: the machine has a loopback only")
-    }
   }
 }

@@ -12,17 +12,19 @@ extension MachinePlan {
   public init(spec: Spec, host: HostFacts, machine: MachineFacts) throws(PlanError) {
     var planner = Planner(spec: spec, host: host, machine: machine)
     try planner.checkHost()
+    try planner.decideLimits()
     let root = try planner.root()
     let journal = try planner.journalFolder()
     let steps = planner.hostSteps(root, journal: journal)
     planner.operations = [.isolateMounts, .root(root.source, readOnly: root.isReadOnly)]
-    planner.warnOfWhatIsToCome()
+    let network = try planner.planNetwork()
     planner.checkInit()
     planner.makeSkeleton()
     planner.makeDevices()
     planner.makeHostFolder()
     planner.makeCredentials()
     planner.shapeEtc()
+    planner.shapeNetwork(network)
     if let journal { planner.bindJournal(journal) }
     planner.makeOperatorsMounts()
     planner.operations += [.sealMount("/run/host"), .enterNamespaces, .hostname(planner.hostname), .adoptRoot]
@@ -34,7 +36,7 @@ extension MachinePlan {
         name: machine.name.description, rootID: machine.rootID, mountPoint: machine.mountPoint,
         operations: planner.operations,
         candidates: Planner.initCandidates, arguments: planner.initArguments, environment: planner.environment),
-      warnings: planner.warnings)
+      network: network, warnings: planner.warnings)
   }
 }
 
@@ -47,6 +49,11 @@ struct Planner {
   let machine: MachineFacts
   var operations: [SetupOperation] = []
   var warnings: [String] = []
+  /// The folder of the group that the machine's own is made in.
+  var place = ""
+  /// What the machine's group gets of that one's controllers.
+  var controllers: [String] = []
+  var limits: [Limit] = []
 
   static let initCandidates = ["/sbin/init", "/usr/lib/systemd/systemd", "/lib/systemd/systemd"]
 
@@ -70,12 +77,6 @@ struct Planner {
     guard spec.machine.boot else {
       throw PlanError("Boot=no asks for a machine without an init", advice: "set Boot=yes")
     }
-    let limits = spec.resources.controllersNeeded
-    if let missing = limits.first(where: { !host.cgroup.controllers.contains($0.controller) }) {
-      throw PlanError(
-        "\(missing.key)= needs the \(missing.controller) controller, which the group \(host.cgroup.own) has not",
-        advice: "take it out of [Resources], or start from a group that has the controller", isHostsFault: true)
-    }
   }
 
   func hostSteps(_ root: PlannedRoot, journal: String?) -> [HostStep] {
@@ -86,10 +87,11 @@ struct Planner {
     steps.append(
       .cgroup(
         CgroupPlan(
-          parent: host.cgroup.own, name: groupName, keeper: host.cgroup.keeper, mount: host.cgroup.mount,
+          parent: place, name: groupName, keeper: host.cgroup.keeper, mount: host.cgroup.mount,
           title: "Machine \(machine.name)", delegate: machine.rootID, delegatedFiles: host.cgroup.delegatedFiles,
           // Far above what any system needs, far below what would hurt the host: every group costs kernel memory.
-          maxDepth: 64, maxDescendants: 16384)))
+          maxDepth: 64, maxDescendants: 16384, home: host.cgroup.own,
+          controllers: controllers, limits: limits)))
     steps.append(.userNamespace(base: machine.rootID, count: machine.idCount))
     return steps
   }

@@ -25,6 +25,13 @@ protocol CgroupBackend {
   /// Makes the machine's part anew, for the next start of the same machine.
   func renewPayload(of scope: inout CgroupScope, _ plan: CgroupPlan) throws(Failure)
 
+  /// Changes the limits on a machine's group, all or none.
+  ///
+  /// - Parameters:
+  ///   - changes: what is to hold, as files and as properties of a unit, and what held before.
+  ///   - done: told when all of it holds, or that it came to nothing. It may be called before this returns.
+  func apply(_ changes: [Limit.Change], to scope: CgroupScope, _ done: @escaping (Result<Void, Failure>) -> Void)
+
   /// Moves this process into the supervisor's part, if it is not there yet.
   func enter(_ scope: CgroupScope) throws(Failure)
 }
@@ -37,6 +44,7 @@ extension CgroupBackend {
   func renewPayload(of scope: inout CgroupScope, _ plan: CgroupPlan) throws(Failure) {
     try clearGroup(scope.payload.path)
     scope.payload = try delegatedPayload(in: scope.group, plan)
+    scope.show(plan.limits)
   }
 
   /// The machine's part, given to the machine's root.

@@ -20,11 +20,9 @@ final class ConsoleLog {
     file = try Self.open(in: folder)
     size = Int(try file.status().size)
     _ = fcntl(controller.raw, F_SETFL, O_RDWR | O_NONBLOCK)
-    source = try loop.addIO(controller.raw, .readable) { [unowned self] events in
-      drain()
-      // Nobody has the terminal open any more; level-triggered, this would come back for ever.
-      if events.contains(.hangUp) { source = nil }
-    }
+    // By changes: between two programs nobody has the terminal open, which as a state would be reported for ever, and
+    // the next one that opens it must be heard again.
+    source = try loop.addIO(controller.raw, [.readable, .edgeTriggered]) { [unowned self] _ in drain() }
   }
 
   func drain() {

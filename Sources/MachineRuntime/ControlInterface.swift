@@ -25,12 +25,14 @@ extension InterfaceDescription {
         leader: ?int,
         supervisor: int,
         started: int,
+        restarts: int,
         cgroup: ?string,
         uidBase: int,
         uidCount: int,
         status: string,
         bus: ?string,
         network: ?string,
+        networkState: ?object,
         binds: []Bind,
         failedUnits: []FailedUnit,
         moments: []Moment
@@ -46,6 +48,15 @@ extension InterfaceDescription {
 
       # Answers once the machine is "running" (or degraded) or "stopped"; with more, tells the progress
       method Wait(goal: string) -> (state: ?State, progress: ?Progress)
+
+      # Answers once a unit of the machine is active, and fails once it has failed, or when there is none of that name
+      method WaitUnit(unit: string) -> (unit: Unit)
+
+      # Stops all processes of the machine where they stand, and answers when they do
+      method Freeze() -> (state: State)
+
+      # Lets the processes of a frozen machine go on
+      method Thaw() -> (state: State)
 
       # Stops the machine in good order and answers when nothing of it is left
       method PowerOff() -> (state: ?State, progress: ?Progress)
@@ -68,6 +79,19 @@ extension InterfaceDescription {
 
       # What there is to know
       method GetState() -> (state: State)
+
+      # Changes limits, KEY=VALUE each in the words of [Resources], all or none; with persist also the spec. Answers when
+      # they hold
+      method SetLimits(limits: []string, persist: ?bool) -> (warnings: []string)
+
+      # The ports of the host that lead into the machine
+      method ListPorts() -> (ports: []string)
+
+      # Publishes a port of the host, written as in the spec, until the machine stops
+      method AddPort(port: string) -> (ports: []string)
+
+      # Takes a published port back
+      method RemovePort(port: string) -> (ports: []string)
 
       # The units of the machine, as its systemd lists them
       method ListUnits() -> (units: []Unit)
@@ -94,6 +118,13 @@ extension InterfaceDescription {
       # Starts a getty of the machine's on a terminal of its own, which the first reply passes; it ends when the
       # connection is closed
       method Login(terminal: ?TerminalSize) -> (terminal: ?int, exit: ?int, signal: ?int, message: ?string)
+
+      # Makes the trees of a stream in the machine, at a path of the machine's; one end of a pipe comes along with the
+      # call. Not complete is what the other end gave up
+      method CopyTo(path: string, options: ?[]string) -> (entries: int, bytes: int, complete: bool, notes: []string)
+
+      # Writes trees of the machine to a stream, of which one end comes along with the call
+      method CopyFrom(paths: []string, options: ?[]string) -> (entries: int, bytes: int, complete: bool, notes: []string)
 
       # It did not work; the message is one line for the operator, the code an exit code
       error Failed (message: string, code: int)

@@ -56,10 +56,18 @@ extension Supervisor {
       try kill(whom: call.parameters["whom"]?.stringValue ?? "", signal: call.parameters["signal"]?.intValue ?? 0)
       responder.finish()
     }
+    method("Freeze") { [unowned self] _, responder in try freeze(responder) }
+    method("Thaw") { [unowned self] _, responder in try thaw(responder) }
+    method("WaitUnit") { [unowned self] call, responder in
+      try wait(forUnit: call.parameters["unit"]?.stringValue ?? "", responder)
+    }
     method("GetState") { [unowned self] _, responder in responder.finish(["state": stateJSON]) }
     method("Execute") { [unowned self] call, responder in try execute(call, responder) }
     method("Login") { [unowned self] call, responder in try login(call, responder) }
-    method("ListUnits") { [unowned self] _, responder in listUnits(responder) }
+    method("SetLimits") { [unowned self] call, responder in try setLimits(call, responder) }
+    addNetworkMethods(method)
+    method("ListUnits") { [unowned self] _, responder in try listUnits(responder) }
+    addCopyMethods(method)
     addMountMethods(method)
     return service
   }
@@ -78,10 +86,9 @@ extension Supervisor {
     }
   }
 
-  private func listUnits(_ responder: VarlinkResponder) {
-    guard let guest, case .up = phase else {
-      return responder.fail(VarlinkError(Failure("list the units of", name.description, "it is \(phase.name)")))
-    }
+  private func listUnits(_ responder: VarlinkResponder) throws {
+    try requireAnswering(to: "list the units of")
+    guard let guest else { throw Failure("list the units of", name.description, "its systemd cannot be reached") }
     guest.open {
       guest.units { result in
         switch result {
@@ -106,11 +113,11 @@ extension Supervisor {
     if case .up(let units) = phase { failed = units }
     return [
       "name": .string(name.description), "uuid": .string(record?.uuid.description ?? ""),
-      "state": .string(phase.name), "leader": leader.map { JSON($0.id) } ?? .null, "supervisor": JSON(getpid()),
-      "started": JSON(state?.started ?? 0), "cgroup": JSON(state?.cgroup),
+      "state": .string(stateName), "leader": leader.map { JSON($0.id) } ?? .null, "supervisor": JSON(getpid()),
+      "started": JSON(state?.started ?? 0), "restarts": JSON(restarts.count), "cgroup": JSON(state?.cgroup),
       "uidBase": JSON(record?.range.base ?? 0), "uidCount": JSON(record?.range.count ?? 0),
       "status": .string(statusText), "bus": JSON(guest?.kind),
-      "network": JSON(network?.description),
+      "network": JSON(network?.description), "networkState": network?.state ?? .null,
       "binds": .array(
         liveMounts.map { ["path": .string($0.path), "source": .string($0.source), "readOnly": .bool($0.isReadOnly)] }),
       "failedUnits": .array(

@@ -9,7 +9,7 @@ final class GuestConnection {
   private let programs: Programs
   private let loop: EventLoop
   private var bus: Bus?
-  private var manager: Manager?
+  private(set) var manager: Manager?
   private var joiners: [Joiner] = []
   private var failure: Failure?
   private var isOpening = false
@@ -20,6 +20,8 @@ final class GuestConnection {
   private var answer: String?
   /// A sealed copy of the stage that is at hand; without it one is made for each use.
   var program: Descriptor?
+  /// Called when the connection that there was is gone, though nobody closed it: another one can be made.
+  var onLoss: () -> Void = {}
 
   private func stageProgram() throws(Failure) -> Descriptor {
     if let program { return program }
@@ -52,6 +54,12 @@ final class GuestConnection {
     joiners = []
   }
 
+  /// Closes the connection to a machine whose bus goes away and comes again, as by a soft reboot.
+  func reset() {
+    close()
+    hasTriedEarly = false
+  }
+
   /// Connects, unless there is a connection already, and calls back in either case.
   func open(_ completion: @escaping () -> Void) {
     if isOpen, !isOpening { return completion() }
@@ -71,7 +79,9 @@ final class GuestConnection {
 
   private func begin(_ places: ArraySlice<(path: String, kind: Bus.Kind)>) {
     isOpening = true
-    tryNext(places) { [unowned self] in
+    tryNext(places) { [weak self] in
+      // A machine may end while it is asked.
+      guard let self else { return }
       isOpening = false
       // What it said during the boot says nothing of now.
       if isEarly { answer = nil }
@@ -92,7 +102,8 @@ final class GuestConnection {
       let program = try stageProgram()
       let joiner = try Joiner.connect(
         to: place.path, leader: leader, program: program, on: loop, timeout: Self.timeout
-      ) { [unowned self] result in
+      ) { [weak self] result in
+        guard let self else { return }
         joiners = []
         switch result {
         case .success(let socket): adopt(socket, place.kind, places.dropFirst(), completion)
@@ -119,14 +130,23 @@ final class GuestConnection {
       let manager = Manager(bus: bus, timeout: Self.timeout)
       self.bus = bus
       self.manager = manager
-      manager.systemState { [unowned self] result in
+      bus.onDisconnect = { [weak self] _ in
+        // Not while it is being tried: then the answer to its first question tells.
+        guard let self, self.bus === bus, !isOpening else { return }
+        self.bus = nil
+        self.manager = nil
+        onLoss()
+      }
+      manager.systemState { [weak self] result in
+        guard let self else { return }
         answer = try? result.get()
         if case .failure(let error) = result {
           failure = Failure(
             "ask the machine's systemd", kind == .daemon ? "system bus" : "private socket", error.description,
             kind: error.isTimeout ? .timedOut : .failed)
           // Not from within its own callback.
-          _ = try? loop.post { [unowned self] in
+          _ = try? loop.post { [weak self] in
+            guard let self else { return }
             close()
             tryNext(rest, completion)
           }
@@ -174,35 +194,58 @@ final class GuestConnection {
   /// The failed units, each with the last lines of its journal.
   func failedUnits(_ completion: @escaping ([FailedUnit]) -> Void) {
     guard let manager else { return completion([]) }
-    manager.listFailedUnits { [unowned self] result in
+    manager.listFailedUnits { [weak self] result in
+      guard let self else { return }
       guard case .success(let units) = result else { return completion([]) }
       let failed = units.prefix(20).map { FailedUnit(name: $0.name, description: $0.description, lines: []) }
       fetchLines(Array(failed), at: 0, completion)
     }
   }
 
+  /// A unit with the last lines of its journal.
+  ///
   /// By the machine's own journalctl, inside the machine: it always knows its own format, and what it reads is as
   /// untrusted as what it prints.
+  ///
+  /// - Parameters:
+  ///   - isAll: false for what its own processes said, without what systemd says of it.
+  ///   - completion: called once with the unit.
+  func lines(of unit: FailedUnit, isAll: Bool, _ completion: @escaping (FailedUnit) -> Void) {
+    let match = isAll ? "--unit=\(unit.name)" : "_SYSTEMD_UNIT=\(unit.name)"
+    // With a system whose /usr is not merged it is in the other place.
+    fetch(match, by: ["/usr/bin/journalctl", "/bin/journalctl"]) { lines in
+      var unit = unit
+      unit.lines = lines
+      completion(unit)
+    }
+  }
+
+  private func fetch(_ match: String, by programs: ArraySlice<String>, _ completion: @escaping ([String]) -> Void) {
+    guard let journalctl = programs.first else { return completion([]) }
+    do {
+      let joiner = try Joiner.run(
+        [journalctl, "--no-pager", "--quiet", "--output=cat", "--lines=5", match], leader: leader,
+        program: try stageProgram(), on: loop, limit: 16384, timeout: 5_000_000
+      ) { [weak self] text in
+        guard let self else { return }
+        joiners = []
+        let lines = String(decoding: text, as: UTF8.self).split(separator: "\n").suffix(5).map(String.init)
+        if lines.isEmpty { fetch(match, by: programs.dropFirst(), completion) } else { completion(lines) }
+      }
+      joiners.append(joiner)
+    } catch {
+      completion([])
+    }
+  }
+
   private func fetchLines(
     _ units: [FailedUnit], at index: Int, _ completion: @escaping ([FailedUnit]) -> Void
   ) {
     guard index < units.count else { return completion(units) }
-    var units = units
-    let arguments = [
-      "/usr/bin/journalctl", "--no-pager", "--quiet", "--output=cat", "--lines=5", "--unit=\(units[index].name)",
-    ]
-    do {
-      let program = try stageProgram()
-      let joiner = try Joiner.run(
-        arguments, leader: leader, program: program, on: loop, limit: 16384, timeout: 5_000_000
-      ) { [unowned self] text in
-        joiners = []
-        units[index].lines = String(decoding: text, as: UTF8.self).split(separator: "\n").suffix(5).map(String.init)
-        fetchLines(units, at: index + 1, completion)
-      }
-      joiners.append(joiner)
-    } catch {
-      completion(units)
+    lines(of: units[index], isAll: true) { [weak self] unit in
+      var units = units
+      units[index] = unit
+      self?.fetchLines(units, at: index + 1, completion)
     }
   }
 

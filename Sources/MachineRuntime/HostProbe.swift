@@ -24,6 +24,7 @@ extension HostFacts {
     facts.canMapIDs = facts.privilege != .user && (folder.map { Linux.canMapIDs(of: $0) } ?? true)
     facts.manager = HostManager.probe()
     facts.cgroup = try CgroupFacts.probe(manager: facts.manager)
+    facts.network = NetworkFacts.probe()
     return facts
   }
 
@@ -112,6 +113,7 @@ extension CgroupFacts {
     }
     let group = try CgroupDirectory(opening: relation)
     facts.controllers = (try group.read("cgroup.controllers") ?? "").split { $0 == " " || $0 == "\n" }.map(String.init)
+    try facts.probeGroups(group)
     facts.delegatedFiles = try delegatedFiles()
     return facts
   }

@@ -36,7 +36,7 @@ extension Supervisor {
     lastProgress = now
     let progress: JSON = [
       "progress": [
-        "state": .string(phase.name), "unit": JSON(unit), "units": JSON(activeUnits), "status": .string(statusText),
+        "state": .string(stateName), "unit": JSON(unit), "units": JSON(activeUnits), "status": .string(statusText),
       ]
     ]
     for observer in observers { observer.responder.send(progress) }
@@ -51,6 +51,7 @@ extension Supervisor {
 
   private func answer(_ observer: Observer) -> Bool {
     switch (phase, observer.goal) {
+    case (.up, .running) where isFrozen: return false
     case (.up, .running), (.up, .executed), (.booting, .executed):
       observer.responder.finish(["state": stateJSON])
     case (.stopped(nil), .stopped): observer.responder.finish(["state": stateJSON])

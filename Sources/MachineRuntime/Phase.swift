@@ -13,6 +13,8 @@ enum Phase {
   case up([FailedUnit])
   /// It was told to stop, or tells that it does.
   case stopping(Stop)
+  /// It ended, and is started again after a while.
+  case restarting
   /// Nothing of it is left.
   case stopped(Failure?)
 
@@ -23,6 +25,7 @@ enum Phase {
     case .booting: "booting"
     case .up(let failed): failed.isEmpty ? "running" : "degraded"
     case .stopping(let stop): stop == .reboot ? "rebooting" : "stopping"
+    case .restarting: "restarting"
     case .stopped: "stopped"
     }
   }

@@ -4,12 +4,18 @@ import StageProtocol
 import Varlink
 
 extension Supervisor {
+  /// An operation's line; capabilities by name, which the stage's own messages know by number only.
+  private static func words(_ operation: SetupOperation) -> String {
+    guard case .confine(let dropped) = operation else { return operation.description }
+    return "drop the capabilities \(dropped.map { Capabilities.name(of: $0) ?? "\($0)" }.joined(separator: ", "))"
+  }
+
   /// The plan that a start would carry out, as lists of lines.
   public func planJSON(overrides: [String]) throws -> JSON {
     let (plan, warnings) = try makePlan(overrides: overrides)
     return [
-      "warnings": JSON(warnings), "host": JSON(plan.hostSteps.map(\.description)),
-      "stage": JSON(plan.stage.operations.map(\.description)),
+      "warnings": JSON(warnings), "host": JSON(plan.hostSteps.flatMap(\.lines)),
+      "stage": JSON(plan.stage.operations.map(Self.words)),
       "init": JSON(plan.stage.candidates), "arguments": JSON(plan.stage.arguments),
       "environment": JSON(plan.stage.environment),
     ]

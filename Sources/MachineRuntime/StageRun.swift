@@ -61,7 +61,7 @@ final class StageRun {
       case .executing(let time): executing = time
       case .watchedFolder: systemdFolder = descriptor
       case .terminals: terminals = descriptor
-      case .connection, .mounted: break
+      case .connection, .copied, .mounted: break
       case .failed(let stage):
         failure = Failure(stage)
       }

@@ -16,7 +16,20 @@ extension Supervisor {
       if message.activeUnits.isEmpty, message.status != nil { tellProgress(unit: nil) }
       if message.isReady { becomeUp() }
     }
-    if message.isStopping, case .up = phase { enter(.stopping(.poweroff)) }
+    guard case .up = phase else { return }
+    if message.activeUnits.contains("soft-reboot.target") { return softReboot() }
+    if message.isStopping || message.shutdown != nil {
+      enter(.stopping(message.shutdown == "reboot" ? .reboot : .poweroff))
+    }
+  }
+
+  /// Everything but process 1 ends and comes up again; that it is done is told as at a boot. The bus was one of those.
+  private func softReboot() {
+    suspendUnitWaits()
+    guest?.reset()
+    activeUnits = 0
+    tell(event: "soft-reboot")
+    enter(.booting)
   }
 
   /// Ready means that the queue of the boot is empty, not that all went well: that its systemd is asked for.
@@ -56,6 +69,10 @@ extension Supervisor {
     if let guest { return guest }
     let guest = GuestConnection(leader: leader, programs: programs, loop: loop)
     guest.program = sealedStage
+    guest.onLoss = { [unowned self] in
+      suspendUnitWaits()
+      resumeUnitWaits()
+    }
     self.guest = guest
     return guest
   }

@@ -44,6 +44,7 @@ extension Supervisor {
       throw store.busy(name, "start", "'hengectl status \(name)' shows it")
     }
     self.lock = lock
+    tellPhase()
     try store.recover(name, lock: lock)
     let record = try store.record(of: name)
     self.record = record
@@ -84,6 +85,7 @@ extension Supervisor {
       shift: { [unowned self] path, from, to, count throws(Failure) in
         try shiftOwnership(path, from: from, to: to, count: count)
       })
+    try prepareNetwork(plan.network)
     mark("prepared")
   }
 
@@ -136,6 +138,7 @@ extension Supervisor {
     machine.scratch = store.scratchFolder(of: name)
     machine.machineID = machineID(of: machine)
     var host = try HostFacts.probe(for: holder)
+    host.capacity = HostCapacity(for: spec.resources)
     hostManager = host.manager
     host.hasMachinesJournal = host.keepsJournal && access("/var/log/journal/\(machine.machineID)", F_OK) == 0
     do {
@@ -257,9 +260,7 @@ extension Supervisor {
         })
     }
     enter(.booting)
-    let network = networkBackend(for: spec.network)
-    try network.start(for: leader.process)
-    self.network = network
+    try startNetwork(leader: leader.id)
     if wantsProgress, let systemd = stage.systemdFolder, let sealedStage {
       progress = try BootProgress(watching: systemd, leader: leader.process, program: sealedStage, on: loop) {
         [unowned self] unit in
@@ -267,6 +268,8 @@ extension Supervisor {
         tellProgress(unit: unit)
       }
     }
+    watchMemory()
+    startAutoScale()
     if let host { try cgroups.enter(host.scope) }
     register(leader.id)
   }

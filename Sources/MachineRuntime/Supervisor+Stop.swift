@@ -3,6 +3,7 @@ import Glibc
 import Linux
 import MachineStore
 import Systemd
+import Varlink
 
 /// From any phase to nothing left.
 extension Supervisor {
@@ -12,27 +13,51 @@ extension Supervisor {
     switch phase {
     case .stopped: return
     case .idle: return loop.exit(0)
-    case .starting: return abort(reason)
-    case .stopping where reason != .terminate: return
+    case .starting:
+      asked = reason
+      return abort(reason)
+    case .restarting:
+      _ = finish(nil)
+      return
+    case .stopping(let already) where reason != .terminate:
+      // A machine that is killed already, or that the operator has told to power off, is on no other way any more.
+      if already == .terminate || asked == .poweroff { return }
+      asked = reason
+      if deadline == nil { armDeadline() }
+      if already != reason { enter(.stopping(reason)) }
+      return
     case .booting, .up, .stopping: break
     }
+    asked = reason
+    thawForStop()
     if reason == .terminate { return terminate() }
     let wasUp = if case .up = phase { true } else { false }
     enter(.stopping(reason))
-    if let timeout = spec.exec.timeoutStop.microseconds {
-      deadline = try? loop.addTimer(after: timeout) { [unowned self] in
-        log.warning("\(name): it did not stop in time and is killed")
-        terminate()
-      }
-    }
+    armDeadline()
     guard wasUp, let guest else { return signalLeader(reason) }
-    let answered: (Bool) -> Void = { [unowned self] accepted in if !accepted { signalLeader(reason) } }
+    // A bus that takes its time over the answer must leave the signal some before the deadline.
+    let patience = min(5_000_000, (spec.exec.timeoutStop.microseconds ?? .max) / 3)
+    self.patience = try? loop.addTimer(after: patience) { [unowned self] in signalLeader(reason) }
+    let answered: (Bool) -> Void = { [unowned self] accepted in
+      guard self.patience?.isActive ?? false else { return }
+      self.patience = nil
+      if !accepted { signalLeader(reason) }
+    }
     if reason == .reboot { guest.reboot(answered) } else { guest.powerOff(answered) }
+  }
+
+  private func armDeadline() {
+    guard let timeout = spec.exec.timeoutStop.microseconds else { return }
+    deadline = try? loop.addTimer(after: timeout) { [unowned self] in
+      log.warning("\(name): it did not stop in time and is killed")
+      terminate()
+    }
   }
 
   /// SIGRTMIN+4 and SIGINT are poweroff and reboot to systemd as process 1 of a container.
   private func signalLeader(_ reason: Stop) {
     let number = reason == .reboot ? SIGINT : spec.exec.killSignal?.number ?? clinux_sigrtmin + 4
+    patience = nil
     _ = try? leader?.process.signal(number)
   }
 
@@ -56,6 +81,7 @@ extension Supervisor {
   func leaderEnded() {
     guard let leader else { return }
     console?.drain()
+    memoryWatch?.look()
     let exit = (try? leader.process.reap(wait: true)) ?? nil
     endRun()
     guard let registration else { return conclude(exit) }
@@ -64,13 +90,19 @@ extension Supervisor {
 
   private func conclude(_ exit: ProcessExit?) {
     let stop: Stop? = if case .stopping(let reason) = phase { reason } else { nil }
-    switch exit {
-    case .signalled(SIGHUP) where stop != .terminate: restart()
-    case .signalled(SIGINT), .exited(0): _ = finish(nil)
-    case _ where stop == .terminate: _ = finish(nil)
-    // A reboot that was asked for and a process 1 that just exits: an init that knows no reboot in a container.
-    case _ where stop == .reboot: restart()
-    default: _ = finish(crash(exit))
+    switch (asked, exit) {
+    // The operator's word counts, whatever the machine made of it.
+    case (.terminate, _), (.poweroff, .signalled(SIGHUP)), (.poweroff, .signalled(SIGINT)), (.poweroff, .exited(0)):
+      _ = finish(nil)
+    case (.poweroff, _) where stop == .terminate: _ = finish(nil)
+    case (.poweroff, _): _ = finish(crash(exit))
+    // Also one that was killed at the deadline, and an init that knows no reboot in a container and just exits.
+    case (.reboot, _): restart()
+    case (nil, .signalled(SIGHUP)): restart()
+    case (nil, .signalled(SIGINT)), (nil, .exited(0)): ended(nil, details: [:])
+    case (nil, .exited(let status)): ended(crash(exit), details: ["exit": JSON(status)])
+    case (nil, .signalled(let number)): ended(crash(exit), details: ["signal": JSON(number)])
+    case (nil, nil): ended(crash(exit), details: [:])
     }
   }
 
@@ -86,9 +118,11 @@ extension Supervisor {
     return Failure("run", name.description, "its process 1 ended \(how)\(last)")
   }
 
-  private func restart() {
-    enter(.stopping(.reboot))
+  /// Starts the same machine again: with its plan, its ids and its control group.
+  func restart() {
+    if case .restarting = phase {} else { enter(.stopping(.reboot)) }
     deadline = nil
+    asked = nil
     do {
       guard let group = plan?.group, var scope = host?.scope else { return }
       try cgroups.renewPayload(of: &scope, group)
@@ -97,6 +131,7 @@ extension Supervisor {
       activeUnits = 0
       mark("requested")
       phase = .starting
+      tellPhase()
       try startStage()
     } catch {
       _ = finish(error as? Failure ?? Failure("restart", name.description, "\(error)"))
@@ -106,9 +141,14 @@ extension Supervisor {
   /// Lets go of what belonged to one run of the machine.
   private func endRun() {
     runSources = []
+    patience = nil
+    freezing = nil
+    isFrozen = false
+    suspendUnitWaits()
     progress = nil
+    memoryWatch = nil
+    autoScalers = []
     network?.stop()
-    network = nil
     guest?.close()
     guest = nil
     executions?.close()
@@ -126,8 +166,10 @@ extension Supervisor {
   /// - Returns: the failure, for the caller to throw.
   func finish(_ failure: Failure?) -> Failure? {
     deadline = nil
+    restarts.timer = nil
     stage = nil
     endRun()
+    network = nil
     undo.run()
     hostBus?.close()
     if let record, record.isEphemeral, let lock { try? store.discard(name, lock: lock) }

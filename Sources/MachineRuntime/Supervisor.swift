@@ -53,6 +53,15 @@ public final class Supervisor {
   /// The commands that run inside; from the first one on.
   var executions: Executions?
   var deadline: EventLoop.Source?
+  /// When a machine that was asked over its bus gets a signal as well.
+  var patience: EventLoop.Source?
+  /// What the operator wants of a machine that is ending; nil when it ends by itself.
+  var asked: Stop?
+  var restarts = RestartTimes()
+  var freezing: FreezeWatch?
+  var isFrozen = false
+  var unitWaits: [UnitWait] = []
+  let diary: Diary
   private var rest: EventLoop.Source?
   var control: ControlServer?
   var observers: [Observer] = []
@@ -66,6 +75,10 @@ public final class Supervisor {
   var progress: BootProgress?
   /// When progress was told last, on the monotonic clock in microseconds.
   var lastProgress: UInt64 = 0
+  var memoryWatch: MemoryWatch?
+  var autoScalers: [AutoScaler] = []
+  /// Whether limits are being changed: one at a time, so that what is taken back is what was there.
+  var isChangingLimits = false
   /// How many units came up, for the progress of a boot.
   var activeUnits = 0
 
@@ -85,6 +98,7 @@ public final class Supervisor {
     self.name = name
     self.log = log
     store = MachineStore(places)
+    diary = Diary(of: name, in: store.events)
     programs = try Programs()
     loop = try EventLoop()
     let control = ControlServer(service: controlService(), on: loop)
@@ -135,7 +149,9 @@ public final class Supervisor {
     mark(next.name)
     log.info("\(name): \(next.name)")
     notifyHost()
+    tellPhase()
     tellObservers()
+    resumeUnitWaits()
   }
 
   /// Lets go of what only a start needs, and a moment after the last question of the memory that answering took: a

@@ -7,7 +7,7 @@ import Systemd
 /// Control groups on a host whose systemd keeps the tree: it is asked for a transient scope with `Delegate=yes`, or has
 /// put this process into a service of that kind already. Below that unit's group everything is ours, above it nothing.
 final class SystemdCgroups: CgroupBackend {
-  private let host: HostBus
+  let host: HostBus
   private let loop: EventLoop
   /// How long the machine may take to stop, in microseconds; the host's systemd gives it a little more.
   private let stopTimeout: UInt64?
@@ -34,7 +34,7 @@ final class SystemdCgroups: CgroupBackend {
 
   func claim(_ plan: CgroupPlan, completion: @escaping (Result<CgroupPlan, Failure>) -> Void) {
     // The service that we are in was made for this machine.
-    guard plan.keeper == .scope else { return completion(Self.located(plan)) }
+    guard plan.keeper == .scope else { return limit(plan, completion) }
     host.open { [weak self] result in
       guard let self else { return }
       switch result {
@@ -61,7 +61,7 @@ final class SystemdCgroups: CgroupBackend {
       switch result {
       case .success:
         stopRequest = try? manager.stopRequested { [weak self] in self?.onStopRequest() }
-        completion(Self.located(plan))
+        limit(plan, completion)
       case .failure(let error) where error.name == "org.freedesktop.systemd1.UnitExists" && attempts > 1:
         // Of the start before, whose supervisor was the last in it and has just ended.
         post { [weak self] in
@@ -102,7 +102,7 @@ final class SystemdCgroups: CgroupBackend {
   }
 
   /// Where the unit's group really is, by the kernel's word.
-  private static func located(_ plan: CgroupPlan) -> Result<CgroupPlan, Failure> {
+  static func located(_ plan: CgroupPlan) -> Result<CgroupPlan, Failure> {
     do throws(Failure) {
       let own = try CgroupFacts.own(below: plan.mount)
       let parts = own.split(separator: "/")
@@ -135,7 +135,9 @@ final class SystemdCgroups: CgroupBackend {
     }
     try group.write("cgroup.max.depth", "\(plan.maxDepth)")
     try group.write("cgroup.max.descendants", "\(plan.maxDescendants)")
-    return CgroupScope(group: group, supervisor: supervisor, payload: try delegatedPayload(in: group, plan))
+    let scope = CgroupScope(group: group, supervisor: supervisor, payload: try delegatedPayload(in: group, plan))
+    scope.show(plan.limits)
+    return scope
   }
 
   /// It is there already.

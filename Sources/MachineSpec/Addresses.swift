@@ -19,6 +19,15 @@ public enum IPAddress: SpecValue, Hashable {
     }
   }
 
+  /// Takes 4 or 16 bytes in network order; nil for any other number of them.
+  public init?(_ bytes: [UInt8]) {
+    switch bytes.count {
+    case 4: self = .v4(bytes.reduce(0) { $0 << 8 | UInt32($1) })
+    case 16: self = .v6(bytes.reduce(0) { $0 << 8 | UInt128($1) })
+    default: return nil
+    }
+  }
+
   /// The bytes in network order, 4 or 16.
   public var bytes: [UInt8] {
     switch self {

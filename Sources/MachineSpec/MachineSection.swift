@@ -15,11 +15,15 @@ public struct MachineSection: Equatable, Sendable {
   /// `IDs=`: how many user and group ids the machine gets when it is made; nil is 65536. More than that is what
   /// machines inside of it get theirs from.
   public var ids: IDCount?
+  /// `Restart=` and its like: whether the supervisor starts the machine again when it ended.
+  public var restart = RestartSettings()
 
   /// The defaults.
   public init() {}
 
-  static let keys: [SpecKey] = [
+  static let keys: [SpecKey] = ownKeys + RestartSettings.keys
+
+  private static let ownKeys: [SpecKey] = [
     .optional("Hostname", \.machine.hostname),
     .optional("UUID", \.machine.uuid) { $0.isNull ? "all zero means \"not set\" to systemd" : nil },
     .flag("Boot", \.machine.boot),

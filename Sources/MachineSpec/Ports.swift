@@ -106,7 +106,7 @@ public struct PublishedPort: SpecValue, Hashable {
   }
 
   /// Whether both want the same port of the same address of the host.
-  func collides(with other: PublishedPort) -> Bool {
+  public func collides(with other: PublishedPort) -> Bool {
     guard transport == other.transport, host.ports.overlaps(other.host.ports) else { return false }
     switch (bind, other.bind) {
     case (nil, _), (_, nil): return true

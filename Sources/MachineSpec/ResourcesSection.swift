@@ -4,7 +4,7 @@ public enum OOMPolicy: String, SpecKeyword, Hashable {
   case stop
   /// The others go on.
   case `continue`
-  /// All of the machine's processes are killed (`memory.oom.group`).
+  /// All of the machine's processes are killed.
   case kill
 }
 
@@ -143,11 +143,15 @@ public struct ResourcesSection: Equatable, Sendable {
   public var oomPolicy: OOMPolicy?
   /// `DeviceAllow=`: further device nodes. Repeated keys add, a later rule for a node replaces.
   public var deviceAllow: [DeviceRule] = []
+  /// `AutoScale=`: limits that move by themselves; empty is off. Repeated keys add, a later policy for a limit replaces.
+  public var autoScale: [AutoScale] = []
 
   /// The defaults.
   public init() {}
 
-  static let keys: [SpecKey] = [
+  static let keys: [SpecKey] = valueKeys + listKeys
+
+  private static let valueKeys: [SpecKey] = [
     .optional("MemoryMax", \.resources.memoryMax) { $0.isZero ? "it must be more than zero" : nil },
     .optional("MemoryHigh", \.resources.memoryHigh) { $0.isZero ? "it must be more than zero" : nil },
     .optional("MemoryLow", \.resources.memoryLow),
@@ -157,12 +161,17 @@ public struct ResourcesSection: Equatable, Sendable {
     .optional("CPUWeight", \.resources.cpuWeight),
     .union("AllowedCPUs", \.resources.allowedCPUs),
     .optional("IOWeight", \.resources.ioWeight),
+    .optional("TasksMax", \.resources.tasksMax),
+    .optional("OOMPolicy", \.resources.oomPolicy),
+  ]
+
+  /// Those that have a value for each of several subjects, which its first word names.
+  static let listKeys: [SpecKey] = [
     .list("IOReadBandwidthMax", \.resources.ioReadBandwidthMax) { $0.device == $1.device },
     .list("IOWriteBandwidthMax", \.resources.ioWriteBandwidthMax) { $0.device == $1.device },
     .list("IOReadIOPSMax", \.resources.ioReadIOPSMax) { $0.device == $1.device },
     .list("IOWriteIOPSMax", \.resources.ioWriteIOPSMax) { $0.device == $1.device },
-    .optional("TasksMax", \.resources.tasksMax),
-    .optional("OOMPolicy", \.resources.oomPolicy),
     .list("DeviceAllow", \.resources.deviceAllow) { $0.node == $1.node },
+    .list("AutoScale", \.resources.autoScale) { $0.subject == $1.subject },
   ]
 }

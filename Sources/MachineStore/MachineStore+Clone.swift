@@ -10,9 +10,15 @@ extension MachineStore {
   ///
   /// Of a machine made from an image only what it changed is copied.
   ///
+  /// - Parameters:
+  ///   - source: the machine to copy.
+  ///   - name: the new machine's name.
+  ///   - newHostKeys: whether the clone's ssh host keys are removed, so that the machine makes new ones.
   /// - Returns: the new machine's record.
   /// - Throws: `Failure`; nothing is left then.
-  public func clone(_ source: MachineName, as name: MachineName) throws(Failure) -> MachineRecord {
+  public func clone(
+    _ source: MachineName, as name: MachineName, newHostKeys: Bool = false
+  ) throws(Failure) -> MachineRecord {
     let lock = try lockStopped(source, to: "clone")
     try recover(source, lock: lock)
     let original = try record(of: source)
@@ -29,7 +35,13 @@ extension MachineStore {
           from: try from.open("upper", .directory, lookup: .beneath),
           to: try draft.open("upper", .directory, lookup: .beneath),
           shift: try shift(from: original.range.base, to: range), subject: source.description)
-        try forgetIdentity(in: try draft.open("upper", .directory, lookup: .beneath))
+        let images = try folders.reversed().map { (folder) throws(Failure) in
+          try Descriptor.open(layer(folder, of: image), [.directory, .noFollow])
+        }
+        try forgetIdentity(
+          CloneIdentity(
+            tree: try draft.open("upper", .directory, lookup: .beneath), layers: images, base: range.base,
+            source: source), newHostKeys: newHostKeys)
       case .copy, .inPlace:
         if case .inPlace = original.root, original.shift == .begun {
           throw Failure(
@@ -42,22 +54,27 @@ extension MachineStore {
         try copyTree(
           from: try Descriptor.open(path, [.directory, .noFollow]), to: root, shift: try shift(from: base, to: range),
           subject: source.description)
-        try forgetIdentity(in: root)
+        try forgetIdentity(
+          CloneIdentity(tree: root, layers: [], base: range.base, source: source), newHostKeys: newHostKeys)
         record.root = .copy(image: original.image ?? "")
         record.shift = .done
       }
       record.ownsSpec = try copySpec(of: source, to: name)
+      do throws(Failure) {
+        try copyLimits(of: source, to: name)
+      } catch {
+        if record.ownsSpec { removeSpec(of: name) }
+        throw error
+      }
       return record
+    } told: { _ in
+      tell(name, "cloned", ["from": .string(source.description)])
     }
   }
 
-  /// An empty machine-id is one that systemd makes at the next start.
-  private func forgetIdentity(in root: Descriptor) throws(Failure) {
-    for path in ["etc/machine-id", "var/lib/dbus/machine-id"] {
-      guard let file = try? root.open(path, [.write, .noFollow, .nonBlocking], lookup: .beneath),
-        try file.status().kind == .regular
-      else { continue }
-      try check(ftruncate(file.raw, 0), "empty", path)
-    }
+  private func forgetIdentity(_ identity: CloneIdentity, newHostKeys: Bool) throws(Failure) {
+    try identity.forgetMachineID()
+    guard newHostKeys else { return }
+    if try identity.removeHostKeys() > 0 { try identity.checkKeyMaker() }
   }
 }

@@ -45,6 +45,8 @@ extension MachineStore {
       if case .copy = record.root { record.shift = .done }
       if let specText { record.ownsSpec = try writeSpec(specText, of: name) }
       return record
+    } told: { record in
+      tell(name, "created", record.image.map { ["image": .string($0)] } ?? [:])
     }
   }
 
@@ -57,13 +59,17 @@ extension MachineStore {
   /// machine is there whole or not at all.
   func make(
     _ name: MachineName, ids: UInt32? = nil, avoiding avoided: [UIDRange] = [],
-    fill: (Descriptor, UIDRange) throws(Failure) -> MachineRecord
+    fill: (Descriptor, UIDRange) throws(Failure) -> MachineRecord, told: (MachineRecord) -> Void
   ) throws(Failure) -> MachineRecord {
     try sweep()
     if exists(name) {
       throw Failure(
         "create", name.description, "there is a machine of this name already",
         advice: "choose another name, or 'hengectl remove \(name)'")
+    }
+    if isBeingRenamed(name.description) {
+      throw Failure(
+        "create", name.description, "a machine of this name is getting another one just now", advice: "try again")
     }
     let machines = try self.machines()
     let draftName = ".\(name).new"
@@ -78,7 +84,7 @@ extension MachineStore {
     let isMachine: (String) -> Bool = { owner in
       owner == name.description || access("\(self.places.state)/machines/\(owner)", F_OK) == 0
         || access("\(self.places.state)/machines/.\(owner).new", F_OK) == 0
-        || access("\(self.places.state)/machines/.\(owner).gone", F_OK) == 0
+        || access("\(self.places.state)/machines/.\(owner).gone", F_OK) == 0 || self.isBeingRenamed(owner)
     }
     let range = try ranges.take(
       for: name, count: ids ?? UIDRange.standardCount, isMachine: isMachine,
@@ -96,6 +102,8 @@ extension MachineStore {
     try check(
       clinux_rename_noreplace(machines.raw, draftName, machines.raw, name.description), "create", name.description)
     undo.disarm()
+    // While the machine's lock is held: before anybody else can tell of it.
+    told(record)
     try check(fsync(machines.raw), "sync the folder of", name.description)
     return record
   }

@@ -32,6 +32,9 @@ extension MachineStore {
       try uidRanges().giveBack(record.range, of: name)
       if record.ownsSpec { removeSpec(of: name) }
     }
+    removeLimits(of: name)
+    tell(name, "removed")
+    events.prune { access("\(places.state)/machines/\($0)", F_OK) == 0 }
   }
 
   private func finishRemoving(_ folder: String, in machines: Descriptor) throws(Failure) {

@@ -13,6 +13,11 @@ extension MachineStore {
   /// - Returns: the spec, and warnings to print.
   /// - Throws: `Failure` that holds every error of the spec.
   public func spec(of name: MachineName, overrides: [String] = []) throws(Failure) -> (Spec, [Diagnostic]) {
+    try Self.checked(Spec.parse(files: try specFiles(of: name), commandLine: overrides))
+  }
+
+  /// The spec and its drop-ins, in the order in which they count.
+  func specFiles(of name: MachineName) throws(Failure) -> [Spec.File] {
     var files: [Spec.File] = []
     let base = "\(places.configuration)/\(name).machine"
     if let file = try read(base) { files.append(file) }
@@ -21,7 +26,7 @@ extension MachineStore {
         if let file = try read("\(base).d/\(entry)") { files.append(file) }
       }
     }
-    return try Self.checked(Spec.parse(files: files, commandLine: overrides))
+    return files
   }
 
   /// Reads a spec from text and assignments, for a machine that does not exist yet.
@@ -42,7 +47,7 @@ extension MachineStore {
     }
   }
 
-  private func read(_ path: String) throws(Failure) -> Spec.File? {
+  func read(_ path: String) throws(Failure) -> Spec.File? {
     do throws(Failure) {
       let file = try Descriptor.open(path, [.read, .nonBlocking])
       // A link to /dev/null is a spec that says nothing; a FIFO that nobody writes to would read like one.
@@ -77,6 +82,7 @@ extension MachineStore {
 
   func removeSpec(of name: MachineName) {
     unlink("\(places.configuration)/\(name).machine")
+    removeLimits(of: name)
   }
 }
 

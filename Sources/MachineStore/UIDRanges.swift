@@ -113,6 +113,17 @@ struct UIDRanges {
     }
   }
 
+  /// Gives a range that a machine has to the same machine under its new name, in one atomic call.
+  func hand(_ range: UIDRange, to name: MachineName) throws(Failure) {
+    let lock = try folder.open(".lock", [.readWrite, .create], lookup: .beneath, mode: 0o600)
+    _ = try lock.lock(wait: true)
+    let new = ".\(range.base).new"
+    _ = unlinkat(folder.raw, new, 0)
+    try check(symlinkat(name.description, folder.raw, new), "hand over the uid range", "\(range)")
+    try check(renameat(folder.raw, new, folder.raw, "\(range.base)"), "hand over the uid range", "\(range)")
+    withExtendedLifetime(lock) {}
+  }
+
   private func owner(of entry: String) -> String? { folder.linkTarget(entry) }
 
   /// FNV-1a: the same on every run, unlike Swift's own hashes.

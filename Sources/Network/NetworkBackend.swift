@@ -1,35 +1,108 @@
 import Linux
+import MachinePlan
 import MachineSpec
+import Systemd
+import Varlink
 
-/// What connects a machine's network namespace with the world outside, for one run of the machine.
+/// What connects a machine's network namespace with the world outside.
 ///
 /// Called on the supervisor's thread. It must not stand in the way of the boot: `start` returns at once, and whatever
-/// takes time goes on beside.
+/// takes time goes on beside. One back end serves all runs of a machine until it has stopped: what the world sees of
+/// the machine, such as a published port, stays while the machine boots anew.
 public protocol NetworkBackend: AnyObject {
-  /// One word or two for the operator.
+  /// One line for the operator.
   var description: String { get }
+
+  /// All that is known, for programs; with what was counted.
+  var state: JSON { get }
 
   /// Begins, once process 1 and with it the machine's network namespace is there.
   ///
-  /// - Parameter leader: the machine's process 1.
+  /// - Parameter run: this run of the machine.
   /// - Throws: `Failure` when the machine cannot have its network; it is taken down then.
-  func start(for leader: Pidfd) throws(Failure)
+  func start(for run: NetworkRun) throws(Failure)
 
-  /// Ends, with everything that belongs to it; the machine has ended, or is about to start anew.
+  /// Ends with this run of the machine, which has ended or is about to start anew.
   func stop()
+
+  /// The ports of the host that lead into the machine.
+  var ports: [PublishedPort] { get }
+
+  /// Publishes one more.
+  ///
+  /// - Throws: `Failure` that names the port when it is taken, or not this process's to take.
+  func publish(_ port: PublishedPort) throws(Failure)
+
+  /// Takes one back; connections through it end.
+  ///
+  /// - Throws: `Failure` when there is no such port.
+  func withdraw(_ port: PublishedPort) throws(Failure)
 }
 
-/// The back end that a machine's `[Network]` asks for.
-public func networkBackend(for section: NetworkSection) -> any NetworkBackend {
-  // Modes with an uplink are checked by the spec and announced as missing by the planner until they are here.
-  LoopbackOnly()
+/// What a back end has from its supervisor.
+public struct NetworkContext {
+  /// The supervisor's loop.
+  public var loop: EventLoop
+  /// A folder of the host's that nobody looks for anything in.
+  public var workplace: String
+  /// A sealed copy of the stage.
+  public var program: () throws(Failure) -> Descriptor
+  /// Told what happens, one line each.
+  public var tell: (String) -> Void
+
+  /// What a back end has from its supervisor.
+  public init(
+    loop: EventLoop, workplace: String, program: @escaping () throws(Failure) -> Descriptor,
+    tell: @escaping (String) -> Void
+  ) {
+    self.loop = loop
+    self.workplace = workplace
+    self.program = program
+    self.tell = tell
+  }
+}
+
+/// One run of a machine, from the start of its process 1 to its end.
+public struct NetworkRun {
+  /// The machine's process 1: this process's child, not reaped as long as the run lasts.
+  public var leader: Int32
+  /// The machine's user namespace.
+  public var userNamespace: Descriptor
+  /// The control group that processes of the network's are born in.
+  public var group: CgroupDirectory
+
+  /// One run of a machine.
+  public init(leader: Int32, userNamespace: Descriptor, group: CgroupDirectory) {
+    self.leader = leader
+    self.userNamespace = userNamespace
+    self.group = group
+  }
+}
+
+/// The back end that a plan asks for, with its ports taken: what cannot be published is refused here, before anything
+/// of the machine runs.
+public func networkBackend(for plan: NetworkPlan, in context: NetworkContext) throws(Failure) -> any NetworkBackend {
+  guard let forwarder = plan.forwarder, let tap = plan.tap else { return LoopbackOnly() }
+  return try ForwardedNetwork(plan, forwarder, tap, in: context)
 }
 
 /// A network namespace with nothing in it but the loopback interface, which the machine's systemd brings up.
 final class LoopbackOnly: NetworkBackend {
   let description = "loopback only"
+  let ports: [PublishedPort] = []
 
-  func start(for leader: Pidfd) throws(Failure) {}
+  var state: JSON { ["mode": .string(NetworkMode.none.rawValue)] }
+
+  func start(for run: NetworkRun) throws(Failure) {}
 
   func stop() {}
+
+  func publish(_ port: PublishedPort) throws(Failure) {
+    throw Failure(
+      "publish", port.description, "the machine has a loopback only", advice: "set Mode=user", kind: .usage)
+  }
+
+  func withdraw(_ port: PublishedPort) throws(Failure) {
+    throw Failure("withdraw", port.description, "it is not published", kind: .notFound)
+  }
 }

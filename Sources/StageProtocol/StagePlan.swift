@@ -49,6 +49,8 @@ public enum StageMessage: Sendable, Equatable {
   case mounted(UInt64)
   /// A joined process has a connection, which comes along.
   case connection
+  /// A joined process has copied what it was told to.
+  case copied(CopyResult)
   /// It did not work; nothing more follows.
   case failed(StageFailure)
 }
@@ -87,6 +89,8 @@ public enum StageDescriptor {
   public static let plan: Int32 = 4
   /// The machine's user namespace, or when joining the leader's pidfd.
   public static let namespace: Int32 = 5
+  /// Of a joined process that copies: the stream.
+  public static let stream: Int32 = 6
   /// For a mount that is to be attached: its detached tree.
   public static let tree: Int32 = 6
   /// And the user namespace that maps its ids.

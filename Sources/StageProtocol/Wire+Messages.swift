@@ -37,6 +37,7 @@ extension StageMessage {
     case .connection: writer.byte(5)
     case .watchedFolder: writer.byte(7)
     case .terminals: writer.byte(8)
+    case .copied(let result): writer.byte(20); writer.copyResult(result)
     case .mounted(let mount): writer.byte(9); writer.integer(mount)
     case .failed(let failure):
       writer.byte(6)
@@ -63,6 +64,7 @@ extension StageMessage {
     case 5: self = .connection
     case 7: self = .watchedFolder
     case 8: self = .terminals
+    case 20: self = .copied(try reader.copyResult())
     case 9: self = .mounted(try reader.integer())
     case 6:
       self = .failed(
@@ -81,6 +83,8 @@ public enum JoinRequest: Sendable, Equatable {
   case connect(String)
   /// Becomes a program of the machine.
   case execute(arguments: [String], environment: [String])
+  /// Copies trees into the machine or out of it.
+  case copy(CopyRequest)
 
   /// The request as bytes.
   public var encoded: [UInt8] {
@@ -89,6 +93,7 @@ public enum JoinRequest: Sendable, Equatable {
     case .connect(let path): writer.byte(1); writer.text(path)
     case .execute(let arguments, let environment):
       writer.byte(2); writer.list(arguments) { $0.text($1) }; writer.list(environment) { $0.text($1) }
+    case .copy(let request): writer.byte(20); writer.copyRequest(request)
     }
     return writer.bytes
   }
@@ -101,6 +106,7 @@ public enum JoinRequest: Sendable, Equatable {
     switch try reader.byte() {
     case 1: self = .connect(try reader.text())
     case 2: self = .execute(arguments: try reader.texts(), environment: try reader.texts())
+    case 20: self = .copy(try reader.copyRequest())
     default: throw WireError(expected: "a request to a joined process")
     }
     guard reader.isAtEnd else { throw WireError(expected: "the end of the request") }

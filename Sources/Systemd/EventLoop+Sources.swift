@@ -15,6 +15,8 @@ public struct IOEvents: OptionSet, Sendable {
   public static let readable = IOEvents(rawValue: 0x1)
   /// There is room to write.
   public static let writable = IOEvents(rawValue: 0x4)
+  /// Something out of the ordinary: of the kernel's own files, that what they say has changed.
+  public static let priority = IOEvents(rawValue: 0x2)
   /// An error waits; always watched for.
   public static let error = IOEvents(rawValue: 0x8)
   /// Both directions are closed; always watched for.

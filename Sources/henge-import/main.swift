@@ -4,6 +4,7 @@ import Glibc
 import Images
 import Linux
 import SystemPackage
+import TreeStream
 
 // A program of its own, so that libarchive and its libraries stay out of `hengectl`'s start, and that what parses
 // foreign bytes has no more privileges than it takes to write an image.
@@ -113,12 +114,18 @@ if CommandLine.arguments.dropFirst().first == "--help" {
   exit(0)
 }
 do {
+  if let copy = try CopyArguments(CommandLine.arguments) {
+    try CopyModes.run(copy)
+    exit(0)
+  }
   let arguments = try Arguments(CommandLine.arguments)
   if case .shift = arguments.verb {} else { clinux_stop_on_signals() }
   try run(arguments)
 } catch let failure as Failure {
   note(failure.description)
   exit(failure.kind.rawValue)
+} catch is OtherEndFailed {
+  exit(CopyModes.otherEndFailed)
 } catch {
   note(printable("\(error)"))
   exit(1)

@@ -4,7 +4,7 @@ import StageProtocol
 
 /// The way back to the supervisor.
 struct Channel {
-  private let socket: Descriptor
+  let socket: Descriptor
 
   init(_ socket: Descriptor) {
     self.socket = socket

@@ -3,7 +3,8 @@ import Glibc
 import Linux
 import StageProtocol
 
-/// Goes into a running machine and does one thing there, as its root but without any capability.
+/// Goes into a running machine and does one thing there, as its root but without any capability that it
+/// does not take.
 ///
 /// All namespaces are joined: without the machine's pid namespace its process 1 would see a peer without a number and
 /// hang up. This process lends the machine nothing: it is not dumpable, holds no descriptor of the host's besides its
@@ -24,7 +25,7 @@ func join(_ bytes: [UInt8], leader: Descriptor, channel: Channel) throws(Failure
   try check(child, "fork")
   if child > 0 { exit(waitFor(child)) }
   try check(clinux_set_parent_death_signal(SIGKILL), "follow", "the parent")
-  try Capabilities.confine(dropping: Array(0..<Capabilities.count))
+  try Capabilities.confine(dropping: (0..<Capabilities.count).filter { !request.neededCapabilities.contains($0) })
 
   switch request {
   case .connect(let path):
@@ -32,6 +33,9 @@ func join(_ bytes: [UInt8], leader: Descriptor, channel: Channel) throws(Failure
     try check(clinux_set_nonblocking(socket.raw, true), "make a socket")
     try check(clinux_unix_connect(socket.raw, path), "connect to", path)
     try channel.send(.connection, passing: socket)
+    exit(0)
+  case .copy(let request):
+    try copy(request, channel: channel)
     exit(0)
   case .execute(let arguments, let environment):
     guard let program = arguments.first else { throw Failure("execute", "nothing", "no program is named") }
@@ -44,7 +48,7 @@ func join(_ bytes: [UInt8], leader: Descriptor, channel: Channel) throws(Failure
   }
 }
 
-private func waitFor(_ child: Int32) -> Int32 {
+func waitFor(_ child: Int32) -> Int32 {
   var status: Int32 = 0
   while waitpid(child, &status, 0) < 0, errno == EINTR {}
   // The low seven bits are the signal, the next byte the exit status.

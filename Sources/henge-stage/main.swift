@@ -1,5 +1,6 @@
 // The program between the host and a machine: it sets a machine up and becomes its process 1 (`boot`), goes into a
-// machine that runs and hands something out (`join`), or attaches a mount there (`mounts`). Single-threaded and static; started from a sealed anonymous file
+// machine that runs and hands something out (`join`), attaches a mount there (`mounts`), or carries its traffic
+// (`carry`). Single-threaded and static; started from a sealed anonymous file
 // with its three descriptors in place, by the supervisor only.
 
 import Glibc
@@ -15,6 +16,7 @@ do throws(Failure) {
   let bytes = try input.readAll(limit: 64 << 20, subject: "the plan")
   switch CommandLine.arguments.dropFirst().first {
   case "boot": try boot(bytes, userNamespace: UserNamespace(descriptor: namespace), channel: channel)
+  case "carry": try carry(bytes, userNamespace: UserNamespace(descriptor: namespace), channel: channel)
   case "join": try join(bytes, leader: namespace, channel: channel)
   case "mounts": try changeMounts(bytes, leader: namespace, channel: channel)
   default: throw Failure("run", "henge-stage", "only henge-supervisor starts it", kind: .usage)

@@ -25,10 +25,16 @@ struct Hengectl: ParsableCommand {
         name: "Machine",
         subcommands: [
           List.self, Status.self, Show.self, Create.self, Run.self, Start.self, PowerOff.self, Reboot.self,
-          Terminate.self, Kill.self, Wait.self, Remove.self, Clone.self, Enable.self, Disable.self,
+          Terminate.self, Kill.self, Wait.self, Freeze.self, Thaw.self, Remove.self, Rename.self, Clone.self,
+          Enable.self, Disable.self, Events.self,
         ]),
+      CommandGroup(name: "Resource", subcommands: [SetLimit.self, Top.self]),
       CommandGroup(
-        name: "Inside", subcommands: [Exec.self, Shell.self, Login.self, Units.self, Bind.self, Unbind.self]),
+        name: "Inside",
+        subcommands: [
+          Exec.self, Shell.self, Login.self, Units.self, CopyTo.self, CopyFrom.self, Bind.self, Unbind.self,
+        ]),
+      CommandGroup(name: "Network", subcommands: [Port.self]),
       CommandGroup(
         name: "Image",
         subcommands: [ListImages.self, ImageStatus.self, ImportFS.self, ImportTar.self, RemoveImage.self]),

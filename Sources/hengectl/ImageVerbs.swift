@@ -82,9 +82,12 @@ struct ImportFS: ParsableCommand {
   @Argument(help: "The directory.") var directory: String
   @Argument(help: "The image to make.") var name: String
   @Flag(help: "Keep device nodes, which no machine can use.") var keepDevices = false
+  @Flag(name: .customLong("squash-ids"), help: "Give files with ids above 65535 to nobody instead of failing.")
+  var squashIDs = false
 
   func run() throws {
-    try manager().runImport((keepDevices ? ["--keep-devices"] : []) + ["fs", "--", directory, name])
+    let options = (keepDevices ? ["--keep-devices"] : []) + (squashIDs ? ["--squash-ids"] : [])
+    try manager().runImport(options + ["fs", "--", directory, name])
   }
 }
 

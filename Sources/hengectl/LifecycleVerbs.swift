@@ -23,7 +23,7 @@ struct Waiting: ParsableArguments {
 }
 
 /// Shows the progress of a machine on a terminal.
-private func show(_ name: MachineName) -> (MachineManager.Progress) -> Void {
+func show(_ name: MachineName) -> (MachineManager.Progress) -> Void {
   { progress in
     Terminal.warn(progress.warnings)
     guard !progress.state.isEmpty else { return }
@@ -34,14 +34,14 @@ private func show(_ name: MachineName) -> (MachineManager.Progress) -> Void {
   }
 }
 
-private func milliseconds(_ seconds: Double?) throws -> Int? {
+func milliseconds(_ seconds: Double?) throws -> Int? {
   guard let seconds else { return nil }
   guard seconds >= 0, seconds < 1e9 else { throw ValidationError("--timeout takes seconds from 0 on") }
   return Int(seconds * 1000)
 }
 
 /// Says what became of a machine; a degraded one is a failure with its units.
-private func finish(_ name: MachineName, _ state: JSON, json: Bool, verb: String) throws {
+func finish(_ name: MachineName, _ state: JSON, json: Bool, verb: String) throws {
   Terminal.clearProgress()
   let word = state["state"]?.stringValue ?? "?"
   if json {
@@ -73,11 +73,11 @@ struct Start: ParsableCommand {
 }
 
 /// The verbs that end a machine, or nearly.
-private func end(_ text: String, _ method: String, purpose: String, timeout: Double?) throws {
+private func end(_ text: String, _ method: String, purpose: String, timeout: Double?, json: Bool) throws {
   let name = try MachineName(text)
   let state = try manager().ask(
     name, method, to: purpose, timeout: try milliseconds(timeout), progress: show(name))
-  try finish(name, state, json: false, verb: "is")
+  try finish(name, state, json: json, verb: "is")
 }
 
 struct PowerOff: ParsableCommand {
@@ -87,9 +87,10 @@ struct PowerOff: ParsableCommand {
 
   @Argument(help: "The machines.") var names: [String]
   @Option(help: "Give up waiting after this many seconds.") var timeout: Double?
+  @Flag(help: "Print JSON.") var json = false
 
   func run() throws {
-    for name in names { try end(name, "PowerOff", purpose: "power off", timeout: timeout) }
+    for name in names { try end(name, "PowerOff", purpose: "power off", timeout: timeout, json: json) }
   }
 }
 
@@ -100,8 +101,9 @@ struct Reboot: ParsableCommand {
 
   @Argument(help: "The machine.") var name: String
   @Option(help: "Give up waiting after this many seconds.") var timeout: Double?
+  @Flag(help: "Print JSON.") var json = false
 
-  func run() throws { try end(name, "Reboot", purpose: "reboot", timeout: timeout) }
+  func run() throws { try end(name, "Reboot", purpose: "reboot", timeout: timeout, json: json) }
 }
 
 struct Terminate: ParsableCommand {
@@ -111,9 +113,10 @@ struct Terminate: ParsableCommand {
 
   @Argument(help: "The machines.") var names: [String]
   @Option(help: "Give up waiting after this many seconds.") var timeout: Double?
+  @Flag(help: "Print JSON.") var json = false
 
   func run() throws {
-    for name in names { try end(name, "Terminate", purpose: "terminate", timeout: timeout) }
+    for name in names { try end(name, "Terminate", purpose: "terminate", timeout: timeout, json: json) }
   }
 }
 
@@ -126,33 +129,10 @@ struct Kill: ParsableCommand {
 
   @Argument(help: "The machine.") var name: String
   @Option(help: "Who gets it.") var killWhom = Whom.all
-  @Option(name: [.customShort("S"), .long], help: "The signal, by name or number.") var signal = "SIGTERM"
+  @Option(name: [.short, .customShort("S"), .long], help: "The signal, by name or number.") var signal = "SIGTERM"
 
   func run() throws {
     try manager().kill(
       try MachineName(name), whom: killWhom.rawValue, signal: try Signal(signal).number)
-  }
-}
-
-struct Wait: ParsableCommand {
-  static let configuration = CommandConfiguration(
-    commandName: "wait",
-    abstract: "Wait until a machine is running, or stopped.",
-    discussion: "Ends with 3 when it comes up degraded, and with 124 when the time is over.")
-
-  enum Goal: String, ExpressibleByArgument, CaseIterable { case running, stopped }
-
-  @Argument(help: "The machine.") var name: String
-  @Option(name: .customLong("for"), help: "What to wait for.") var goal = Goal.running
-  @Option(help: "Give up after this many seconds.") var timeout: Double?
-
-  func run() throws {
-    let manager = try manager()
-    let name = try MachineName(name)
-    if goal == .stopped, try manager.connect(name) == nil { return print("\(name) is stopped") }
-    let state = try manager.ask(
-      name, "Wait", ["goal": .string(goal.rawValue)], to: "wait for", timeout: try milliseconds(timeout),
-      progress: show(name))
-    try finish(name, state, json: false, verb: "is")
   }
 }

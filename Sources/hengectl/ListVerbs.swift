@@ -42,6 +42,7 @@ extension MachineManager.Entry {
       object["uidCount"] = JSON(record.range.count)
       object["created"] = JSON(record.created)
     }
+    if let error { object["error"] = .string(error) }
     object["leader"] = leader.map { JSON($0) } ?? .null
     object["started"] = started.map { JSON($0) } ?? .null
     return object

@@ -42,11 +42,26 @@ struct Clone: ParsableCommand {
 
   @Argument(help: "The machine to clone.") var source: String
   @Argument(help: "The machine to make.") var name: String
+  @Flag(help: "Remove its ssh host keys, where something in it makes new ones.") var newHostKeys = false
   @Flag(help: "Print JSON.") var json = false
 
   func run() throws {
-    let record = try manager().store.clone(try MachineName(source), as: try MachineName(name))
+    let record = try manager().store.clone(
+      try MachineName(source), as: try MachineName(name), newHostKeys: newHostKeys)
     print(json ? record.json.pretty : "made '\(record.name)' with the ids \(record.range.shown)")
+  }
+}
+
+struct Rename: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "rename",
+    abstract: "Give a stopped machine another name: with its files, its ids, its spec and the drop-ins.")
+
+  @Argument(help: "The machine.") var name: String
+  @Argument(help: "Its new name.") var newName: String
+
+  func run() throws {
+    try manager().store.rename(try MachineName(name), to: try MachineName(newName))
   }
 }
 

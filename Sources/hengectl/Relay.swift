@@ -61,7 +61,7 @@ final class Relay {
   /// - Returns: false where that cannot be done.
   private func moved() -> Bool {
     guard let source, let sink else { return false }
-    let count = clinux_splice(source.raw, sink.raw, 1 << 20)
+    let count = clinux_move_pages(source.raw, sink.raw, 1 << 20)
     if count > 0 {
       isFull = false
     } else if count == 0 {

@@ -15,6 +15,11 @@ enum Terminal {
     write(2, (isError ? "\r\u{1b}[K" : "") + text + (text.hasSuffix("\n") ? "" : "\n"))
   }
 
+  /// One line on standard output, at once: also when that is a pipe whose reader waits for it.
+  static func line(_ text: String) {
+    write(1, text + "\n")
+  }
+
   static func warn(_ lines: [String]) {
     // One that points at a line of a spec has the word in it, behind the place.
     for line in lines { complain(line.contains(": warning: ") ? printable(line) : "warning: \(printable(line))") }
@@ -49,8 +54,12 @@ enum Terminal {
   }
 
   private static func write(_ descriptor: Int32, _ text: String) {
-    let bytes = Array(text.utf8)
-    _ = Glibc.write(descriptor, bytes, bytes.count)
+    var bytes = Array(text.utf8)[...]
+    while !bytes.isEmpty {
+      let count = bytes.withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress, $0.count) }
+      guard count > 0 else { return }
+      bytes = bytes.dropFirst(count)
+    }
   }
 }
 

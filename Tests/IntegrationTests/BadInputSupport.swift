@@ -43,11 +43,12 @@ extension Sandbox {
   }
 
   /// What the host has: every file with its type, mode, owner, size, time and contents. Folders of the store change
-  /// their times when something is begun in them, and what a machine has above its image is its own affair.
+  /// their times when something is begun in them, what a machine has above its image is its own affair, and what
+  /// happened to machines is written down.
   func host() throws -> String {
     let line = """
       cd "$0" && find . -path ./work -prune -o -path ./run -prune -o -path './state/machines/*/upper' -prune -o \
-      -path './state/machines/*/work' -prune -o \
+      -path './state/machines/*/work' -prune -o -path ./state/events -prune -o \
       \\( -type d -path './state*' -printf '%p %y %m %U %G\\n' \\) -o -printf '%p %y %m %U %G %s %T@ %l\\n' | sort
       find etc decoy state/images state/machines/*/machine.json -type f -exec sha256sum {} + 2>/dev/null | sort
       """

@@ -10,6 +10,10 @@ private func host() -> HostFacts {
   host.cgroup.layout = .hybrid
   host.cgroup.own = "/cg"
   host.cgroup.delegatedFiles = ["cgroup.procs"]
+  host.network.forwarders = [
+    InstalledForwarder(kind: .slirp4netns, path: "/usr/bin/slirp4netns"),
+    InstalledForwarder(kind: .pasta, path: "/usr/bin/pasta"),
+  ]
   host.osRelease = Array("ID=debian\nVERSION_ID=\"12\"\n".utf8)
   return host
 }
@@ -28,6 +32,7 @@ private func plan(_ text: String, host facts: HostFacts = host(), machine: Machi
 }
 
 @Suite struct PlannerTests {
+  struct Missing: Error {}
   static func standard() throws -> MachineFacts { try machine() }
 
   @Test func theSamePlanForTheSameFacts() throws {

@@ -36,6 +36,12 @@ private let cases: [KeyCase] =
       "Machine", "IDs", good: ["65536": "1x65536", "327680": "5x65536"], same: ["3x65536"],
       bad: ["0", "0x65536", "65535", "65537", "2x65537", "-1", "5x", "16385x65536", "99999999999", "0x10000"]),
     KeyCase("Machine", "Ephemeral", good: ["true": "yes", "on": "yes"], bad: ["nope"]),
+    KeyCase("Machine", "Restart", same: ["on-failure", "always"], bad: ["yes", "on-abort", "On-Failure"]),
+    KeyCase(
+      "Machine", "RestartSec", good: ["2": "2s", "1min 500ms": "60500ms"], same: ["0s"], bad: ["-1", "infinity"]),
+    KeyCase("Machine", "RestartMaxDelaySec", same: ["5s"], bad: ["2d", "infinity", "x"]),
+    KeyCase("Machine", "StartLimitIntervalSec", good: ["1h": "3600s"], same: ["infinity", "0s"], bad: ["x"]),
+    KeyCase("Machine", "StartLimitBurst", same: ["0", "1000000"], bad: ["-1", "1000001", "infinity"]),
     KeyCase(
       "Machine", "Parameters",
       good: ["'a b' c": "\"a b\"|c", "a\\x20\"b\"": "\"a b\"", "\"\"": "\"\"", "\\u00e4": "\u{e4}"],
@@ -99,6 +105,14 @@ private let cases: [KeyCase] =
     KeyCase(
       "Resources", "DeviceAllow", good: ["/dev/fuse": "/dev/fuse rwm", "char-pts wr": "char-pts rw"],
       same: ["block-* r", "\"/dev/a b\" m"], bad: ["/etc/x", "/dev", "/dev/fuse x", "/dev/fuse rr", "char-", "a b c"]),
+    KeyCase(
+      "Resources", "AutoScale",
+      good: ["MemoryHigh 1024M 4G 0.5G": "MemoryHigh 1G 4G 512M", "CPUQuota 50% 200% 150%": "CPUQuota 50% 200% 150%"],
+      same: ["CPUQuota 12.5% 100% 10%"],
+      bad: [
+        "MemoryHigh 1G 4G", "MemoryMax 1G 2G 1M", "MemoryHigh 2G 1G 1M", "MemoryHigh 1G 2G 0", "CPUQuota 50 200 25",
+        "CPUQuota 50% 200% 151%", "MemoryHigh 10% 20% 5%", "CPUQuota 50% 50% 1%", "MemoryHigh 1G 2G 1M 5",
+      ]),
     KeyCase("Network", "Mode", same: ["user", "none", "sockets", "veth", "host-insecure"], bad: ["host", "bridge"]),
     KeyCase("Network", "Forwarder", same: ["slirp4netns", "pasta"], bad: ["passt", "none"]),
     KeyCase("Network", "HandOff", good: ["true": "yes"], bad: ["2"]),
@@ -187,7 +201,10 @@ private let cases: [KeyCase] =
     #expect(!findings(tried).contains { $0.contains("unknown") })
     // All stored fields of the five sections: a key that is added without a row here changes this number.
     let spec = Spec()
-    let sections: [Any] = [spec.machine, spec.files, spec.exec, spec.resources, spec.network]
-    #expect(sections.map { Mirror(reflecting: $0).children.count }.reduce(0, +) == cases.count)
+    let sections: [Any] = [
+      spec.machine, spec.machine.restart, spec.files, spec.exec, spec.resources, spec.network,
+    ]
+    // The restart settings are a field too, and no key.
+    #expect(sections.map { Mirror(reflecting: $0).children.count }.reduce(0, +) == cases.count + 1)
   }
 }

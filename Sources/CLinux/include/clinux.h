@@ -4,13 +4,18 @@
  * clinux_. A function returns -1 and sets errno, or says otherwise.
  */
 #pragma once
+#include "clinux_copy.h"
 #include "clinux_descriptor.h"
 #include "clinux_mount.h"
 #include "clinux_files.h"
+#include "clinux_inet.h"
 #include "clinux_namespace.h"
+#include "clinux_network.h"
 #include "clinux_notify.h"
+#include "clinux_poll.h"
 #include "clinux_process.h"
 #include "clinux_signal.h"
 #include "clinux_socket.h"
 #include "clinux_spawn.h"
 #include "clinux_terminal.h"
+#include "clinux_timer.h"

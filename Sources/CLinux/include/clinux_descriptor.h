@@ -62,6 +62,6 @@ void clinux_set_filesystem_ids(unsigned uid, unsigned gid);
 bool clinux_memfd_is_sealed(int descriptor);
 
 /* pipe2(2): the end to read from and the end to write to, close-on-exec. */
-int clinux_pipe(int ends[2]);
+int clinux_make_pipe(int ends[2]);
 /* splice(2) with SPLICE_F_MOVE; one of the two must be a pipe. */
-ssize_t clinux_splice(int from, int to, size_t size);
+ssize_t clinux_move_pages(int from, int to, size_t size);

@@ -51,3 +51,6 @@ int clinux_join_session_keyring(void);
 /* Gives back what a process that will mostly wait does not need: free heap, and the pages of programs and libraries
    that are mapped read-only, which come back from the page cache when they are touched. */
 void clinux_release_memory(void);
+
+/* CLOCK_REALTIME in microseconds since 1970. */
+uint64_t clinux_unix_microseconds(void);

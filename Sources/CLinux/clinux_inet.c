@@ -1,0 +1,185 @@
+#define _GNU_SOURCE
+#include "clinux_inet.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+union address {
+  struct sockaddr any;
+  struct sockaddr_in v4;
+  struct sockaddr_in6 v6;
+};
+
+static socklen_t fill(union address *result, const uint8_t *address, size_t size, unsigned port) {
+  memset(result, 0, sizeof *result);
+  if (size == 4) {
+    result->v4.sin_family = AF_INET;
+    result->v4.sin_port = htons((uint16_t)port);
+    memcpy(&result->v4.sin_addr, address, 4);
+    return sizeof result->v4;
+  }
+  result->v6.sin6_family = AF_INET6;
+  result->v6.sin6_port = htons((uint16_t)port);
+  memcpy(&result->v6.sin6_addr, address, 16);
+  return sizeof result->v6;
+}
+
+int clinux_inet_socket(size_t size, bool datagrams) {
+  return socket(size == 4 ? AF_INET : AF_INET6, (datagrams ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC | SOCK_NONBLOCK,
+                0);
+}
+
+int clinux_inet_bind(int socket, const uint8_t *address, size_t size, unsigned port, bool both) {
+  union address name;
+  socklen_t length = fill(&name, address, size, port);
+  int on = 1, only = !both, type = 0;
+  socklen_t type_size = sizeof type;
+  if (getsockopt(socket, SOL_SOCKET, SO_TYPE, &type, &type_size) < 0) return -1;
+  if (type == SOCK_STREAM && setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0) return -1;
+  if (size == 16 && setsockopt(socket, IPPROTO_IPV6, IPV6_V6ONLY, &only, sizeof only) < 0) return -1;
+  return bind(socket, &name.any, length);
+}
+
+int clinux_inet_connect(int socket, const uint8_t *address, size_t size, unsigned port) {
+  union address name;
+  socklen_t length = fill(&name, address, size, port);
+  int result;
+  do result = connect(socket, &name.any, length);
+  while (result < 0 && errno == EINTR);
+  return result;
+}
+
+int clinux_inet_error(int socket) {
+  int error = 0;
+  socklen_t size = sizeof error;
+  if (getsockopt(socket, SOL_SOCKET, SO_ERROR, &error, &size) < 0) return errno;
+  return error;
+}
+
+int clinux_inet_no_delay(int socket) {
+  int on = 1;
+  return setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+}
+
+int clinux_inet_accept(int socket, bool *is_v4) {
+  union address name;
+  socklen_t length = sizeof name;
+  int result = accept4(socket, &name.any, &length, SOCK_CLOEXEC | SOCK_NONBLOCK);
+  if (result >= 0) *is_v4 = name.any.sa_family == AF_INET || IN6_IS_ADDR_V4MAPPED(&name.v6.sin6_addr);
+  return result;
+}
+
+int clinux_inet_tell_local(int socket) {
+  int on = 1, domain = 0;
+  socklen_t size = sizeof domain;
+  if (getsockopt(socket, SOL_SOCKET, SO_DOMAIN, &domain, &size) < 0) return -1;
+  if (domain == AF_INET) return setsockopt(socket, IPPROTO_IP, IP_PKTINFO, &on, sizeof on);
+  return setsockopt(socket, IPPROTO_IPV6, IPV6_RECVPKTINFO, &on, sizeof on);
+}
+
+ssize_t clinux_inet_receive_from(int socket, void *bytes, size_t size, struct clinux_inet_peer *peer) {
+  union address name;
+  union {
+    char space[256];
+    struct cmsghdr align;
+  } control;
+  struct iovec vector = {.iov_base = bytes, .iov_len = size};
+  struct msghdr message = {.msg_name = &name, .msg_namelen = sizeof name, .msg_iov = &vector, .msg_iovlen = 1,
+                           .msg_control = control.space, .msg_controllen = sizeof control.space};
+  ssize_t result;
+  do result = recvmsg(socket, &message, MSG_DONTWAIT);
+  while (result < 0 && errno == EINTR);
+  if (result < 0) return result;
+  memset(peer, 0, sizeof *peer);
+  if (name.any.sa_family == AF_INET) {
+    memcpy(peer->address, &name.v4.sin_addr, 4);
+    peer->port = ntohs(name.v4.sin_port);
+  } else {
+    memcpy(peer->address, &name.v6.sin6_addr, 16);
+    peer->port = ntohs(name.v6.sin6_port);
+    peer->scope = name.v6.sin6_scope_id;
+    peer->is_v6 = 1;
+    peer->is_mapped = IN6_IS_ADDR_V4MAPPED(&name.v6.sin6_addr);
+  }
+  for (struct cmsghdr *header = CMSG_FIRSTHDR(&message); header; header = CMSG_NXTHDR(&message, header)) {
+    if (header->cmsg_level == IPPROTO_IP && header->cmsg_type == IP_PKTINFO) {
+      struct in_pktinfo info;
+      memcpy(&info, CMSG_DATA(header), sizeof info);
+      memcpy(peer->local, &info.ipi_addr, 4);
+    } else if (header->cmsg_level == IPPROTO_IPV6 && header->cmsg_type == IPV6_PKTINFO) {
+      struct in6_pktinfo info;
+      memcpy(&info, CMSG_DATA(header), sizeof info);
+      memcpy(peer->local, &info.ipi6_addr, 16);
+    }
+  }
+  return result;
+}
+
+ssize_t clinux_inet_send_to(int socket, const void *bytes, size_t size, const struct clinux_inet_peer *peer) {
+  union address name;
+  union {
+    char space[CMSG_SPACE(sizeof(struct in6_pktinfo))];
+    struct cmsghdr align;
+  } control = {{0}};
+  socklen_t length = fill(&name, peer->address, peer->is_v6 ? 16 : 4, peer->port);
+  if (peer->is_v6) name.v6.sin6_scope_id = peer->scope;
+  struct iovec vector = {.iov_base = (void *)bytes, .iov_len = size};
+  struct msghdr message = {.msg_name = &name, .msg_namelen = length, .msg_iov = &vector, .msg_iovlen = 1,
+                           .msg_control = control.space};
+  message.msg_controllen = peer->is_v6 ? CMSG_SPACE(sizeof(struct in6_pktinfo)) : CMSG_SPACE(sizeof(struct in_pktinfo));
+  struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+  if (peer->is_v6) {
+    struct in6_pktinfo info = {.ipi6_ifindex = peer->scope};
+    memcpy(&info.ipi6_addr, peer->local, 16);
+    header->cmsg_level = IPPROTO_IPV6;
+    header->cmsg_type = IPV6_PKTINFO;
+    header->cmsg_len = CMSG_LEN(sizeof info);
+    memcpy(CMSG_DATA(header), &info, sizeof info);
+  } else {
+    struct in_pktinfo info = {0};
+    memcpy(&info.ipi_spec_dst, peer->local, 4);
+    header->cmsg_level = IPPROTO_IP;
+    header->cmsg_type = IP_PKTINFO;
+    header->cmsg_len = CMSG_LEN(sizeof info);
+    memcpy(CMSG_DATA(header), &info, sizeof info);
+  }
+  ssize_t result;
+  do result = sendmsg(socket, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+  while (result < 0 && errno == EINTR);
+  return result;
+}
+
+int clinux_pipe(int pair[2], int size) {
+  if (pipe2(pair, O_CLOEXEC | O_NONBLOCK) < 0) return -1;
+  /* Beyond the user's share of memory for pipes the kernel says no, and a smaller one will do. */
+  fcntl(pair[0], F_SETPIPE_SZ, size);
+  return 0;
+}
+
+ssize_t clinux_splice(int from, int to, size_t size) {
+  ssize_t result;
+  do result = splice(from, NULL, to, NULL, size, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+  while (result < 0 && errno == EINTR);
+  return result;
+}
+
+long clinux_raise_descriptor_limit(void) {
+  struct rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) < 0) return -1;
+  limit.rlim_cur = limit.rlim_max;
+  if (setrlimit(RLIMIT_NOFILE, &limit) < 0) return -1;
+  return limit.rlim_cur > 1 << 20 ? 1 << 20 : (long)limit.rlim_cur;
+}
+
+void *clinux_map_shared(int file, size_t size) {
+  void *result = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+  return result == MAP_FAILED ? NULL : result;
+}

@@ -1,0 +1,21 @@
+#define _GNU_SOURCE
+#include "clinux_poll.h"
+
+#include <sys/epoll.h>
+
+int clinux_poll_make(void) { return epoll_create1(EPOLL_CLOEXEC); }
+
+int clinux_poll_add(int poll, int descriptor, uint32_t events) {
+  struct epoll_event event = {.events = events, .data = {.fd = descriptor}};
+  return epoll_ctl(poll, EPOLL_CTL_ADD, descriptor, &event);
+}
+
+int clinux_poll_remove(int poll, int descriptor) { return epoll_ctl(poll, EPOLL_CTL_DEL, descriptor, 0); }
+
+int clinux_poll_wait(int poll, struct clinux_ready *ready, int count, int timeout) {
+  struct epoll_event events[256];
+  int result = epoll_wait(poll, events, count < 256 ? count : 256, timeout);
+  for (int index = 0; index < result; index++)
+    ready[index] = (struct clinux_ready){.descriptor = events[index].data.fd, .events = events[index].events};
+  return result;
+}

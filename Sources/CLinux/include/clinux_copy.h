@@ -1,0 +1,24 @@
+/* What copying a tree through a pipe takes besides clinux_files.h. Each returns what the kernel returns, or the negative
+ * error number. The calls on attributes take a descriptor that is open for reading or writing and never go by /proc:
+ * inside a machine, what is mounted there is the machine's. */
+#pragma once
+#include <stddef.h>
+
+int clinux_open_fchmod(int descriptor, unsigned mode);
+long clinux_open_listxattr(int descriptor, char *buffer, size_t size);
+long clinux_open_getxattr(int descriptor, const char *attribute, void *buffer, size_t size);
+int clinux_open_setxattr(int descriptor, const char *attribute, const void *value, size_t size);
+int clinux_open_removexattr(int descriptor, const char *attribute);
+
+/* renameat2(RENAME_EXCHANGE): both names are there before and after. */
+int clinux_exchange(int from_directory, const char *from, int directory, const char *name);
+
+/* pipe2(2), close-on-exec, with as much room as an ordinary user may have. ends[0] is for reading. */
+int clinux_pipe(int ends[2]);
+
+/* Blocks SIGINT, SIGTERM and SIGHUP and returns a descriptor that becomes readable when one of them comes. */
+int clinux_stop_descriptor(void);
+
+/* Waits until a stream can be read (or written to), or until stop, unless it is -1, becomes readable.
+ * Returns 1 for the stream, 0 for stop. */
+int clinux_wait_stream(int stream, int for_writing, int stop);

@@ -1,0 +1,79 @@
+import MachineSpec
+import StageProtocol
+
+/// How a machine gets on the net, decided.
+public struct NetworkPlan: Sendable, Equatable {
+  /// Where its network comes from.
+  public var mode = NetworkMode.none
+  /// The program that carries packets, for `Mode=user`.
+  public var forwarder: PlannedForwarder?
+  /// The interface, with its addresses.
+  public var tap: TapDevice?
+  /// The name server that the forwarder answers for.
+  public var nameServer: IPAddress?
+  /// Ports of the host that lead into the machine.
+  public var ports: [PublishedPort] = []
+  /// Ports on the host's loopback that the machine may reach.
+  public var hostPorts: [HostPort] = []
+
+  /// A loopback and nothing else.
+  public init() {}
+}
+
+/// A forwarder, and why it is this one.
+public struct PlannedForwarder: Sendable, Equatable {
+  /// Which one.
+  public var kind: ForwarderKind
+  /// Where it is on the host.
+  public var path: String
+  /// Why it was taken, for the operator; empty where the spec names it.
+  public var reason: String
+}
+
+/// A forwarder that the host has.
+public struct InstalledForwarder: Sendable, Equatable {
+  /// Which one.
+  public var kind: ForwarderKind
+  /// Where it is.
+  public var path: String
+
+  /// A forwarder that the host has.
+  public init(kind: ForwarderKind, path: String) {
+    self.kind = kind
+    self.path = path
+  }
+}
+
+/// What of the host matters to a machine's network.
+public struct NetworkFacts: Sendable, Equatable {
+  /// The forwarders that are installed.
+  public var forwarders: [InstalledForwarder] = []
+  /// Whether there is a `/dev/net/tun`.
+  public var hasTun = true
+  /// Whether the host has a default route of IPv6.
+  public var routesIPv6 = true
+
+  /// A host without any forwarder.
+  public init() {}
+}
+
+/// The addresses behind a forwarder. Each machine is alone behind its own, so all have the same; they are those that
+/// slirp4netns answers for.
+public enum UserNetwork {
+  /// The name of the interface.
+  public static let interface = "eth0"
+  /// The largest packet: both forwarders are several times faster by it.
+  public static let mtu: UInt32 = 65520
+  /// The machine's address.
+  public static let address4 = IPAddress.v4(0x0a00_0264)
+  /// Where its packets go.
+  public static let gateway4 = IPAddress.v4(0x0a00_0202)
+  /// The name server; the forwarder passes its questions on to the host's.
+  public static let nameServer = IPAddress.v4(0x0a00_0203)
+  /// The address that `HostPort=` shows the host's ports at.
+  public static let host4 = IPAddress.v4(0x0a00_0204)
+  /// The machine's address.
+  public static let address6 = IPAddress.v6(0xfd00 << 112 | 0x100)
+  /// Where its packets go.
+  public static let gateway6 = IPAddress.v6(0xfd00 << 112 | 2)
+}

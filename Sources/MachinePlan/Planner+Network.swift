@@ -1,0 +1,128 @@
+import MachineSpec
+import StageProtocol
+
+extension Planner {
+  /// `[Network]`: what connects the machine with the world, and what it finds of that.
+  mutating func planNetwork() throws(PlanError) -> NetworkPlan {
+    var plan = NetworkPlan()
+    plan.mode = networkMode
+    switch plan.mode {
+    case .none: return plan
+    case .user:
+      plan.forwarder = try forwarder()
+      plan.nameServer = UserNetwork.nameServer
+      plan.tap = tap(for: plan.forwarder)
+    case .sockets, .veth, .hostInsecure:
+      throw PlanError(
+        "Mode=\(plan.mode) is not there yet", advice: "set Mode=user or Mode=none", isHostsFault: true)
+    }
+    plan.ports = spec.network.ports
+    plan.hostPorts = spec.network.hostPorts
+    if spec.network.handOff {
+      warnings.append("HandOff=yes has no effect yet: connections are carried as packets")
+    }
+    return plan
+  }
+
+  var networkMode: NetworkMode { spec.network.mode ?? .user }
+
+  private func forwarder() throws(PlanError) -> PlannedForwarder {
+    guard host.network.hasTun else {
+      throw PlanError("Mode=user needs /dev/net/tun", advice: "modprobe tun", isHostsFault: true)
+    }
+    let wanted = spec.network.forwarder
+    func installed(_ kind: ForwarderKind) -> InstalledForwarder? {
+      host.network.forwarders.first { $0.kind == kind }
+    }
+    if wanted != .auto {
+      guard let found = installed(wanted) else {
+        throw PlanError(
+          "Forwarder=\(wanted) is not installed", advice: "apt-get install \(wanted.package)", isHostsFault: true)
+      }
+      return PlannedForwarder(kind: wanted, path: found.path, reason: "")
+    }
+    // As measured on kernels of this age: uploads by pasta stall again and again, each time for a time-out of TCP's.
+    if let found = installed(.slirp4netns) {
+      return PlannedForwarder(
+        kind: found.kind, path: found.path,
+        reason: installed(.pasta) == nil
+          ? "the only one installed" : "as fast up as down; pasta's uploads stall on the kernels measured")
+    }
+    if let found = installed(.pasta) {
+      return PlannedForwarder(kind: found.kind, path: found.path, reason: "the only one installed")
+    }
+    throw PlanError(
+      "Mode=user needs a forwarder, and none is installed", advice: "apt-get install slirp4netns, or set Mode=none",
+      isHostsFault: true)
+  }
+
+  private func tap(for forwarder: PlannedForwarder?) -> TapDevice {
+    var tap = TapDevice(
+      name: UserNetwork.interface, hardware: hardwareAddress, mtu: UserNetwork.mtu,
+      addresses: [
+        InterfaceAddress(bytes: UserNetwork.address4.bytes, prefix: 24),
+        InterfaceAddress(bytes: UserNetwork.address6.bytes, prefix: 64),
+      ], gateways: [UserNetwork.gateway4.bytes])
+    // On a host without IPv6 slirp4netns says so to whoever tries, pasta says nothing: a program would wait.
+    if host.network.routesIPv6 || forwarder?.kind == .slirp4netns { tap.gateways.append(UserNetwork.gateway6.bytes) }
+    return tap
+  }
+
+  /// `MAC=`, or else one that stays the same for the machine and is nobody's: local, and no group's.
+  private var hardwareAddress: [UInt8] {
+    if let mac = spec.network.mac { return mac.bytes }
+    let digits = Array(machine.uuid.plain.utf8.prefix(12)).map { UInt8($0 > 57 ? ($0 | 0x20) - 87 : $0 - 48) }
+    var bytes = stride(from: 0, to: digits.count - 1, by: 2).map { digits[$0] << 4 | digits[$0 + 1] }
+    bytes[0] = bytes[0] & 0xfc | 2
+    return bytes
+  }
+
+  /// What the machine's own programs find of its network. The interface has its addresses before any of them runs; a
+  /// networkd gets a description of it all the same, because one that has no interface to manage waits for one.
+  mutating func shapeNetwork(_ plan: NetworkPlan) {
+    guard let tap = plan.tap else { return }
+    shapeResolvConf(plan)
+    let folder = "/run/systemd/network"
+    operations += [
+      .directory(folder, mode: 0o755),
+      .file("\(folder)/90-henge.network", mode: 0o644, contents: Array(networkdFile(tap, plan).utf8)),
+    ]
+  }
+
+  private func networkdFile(_ tap: TapDevice, _ plan: NetworkPlan) -> String {
+    var lines = [
+      "# By Henge: the interface as it stands already. A file of the machine's own with a smaller number counts more.",
+      "[Match]", "Name=\(tap.name)", "",
+      "[Network]", "LinkLocalAddressing=ipv6", "IPv6AcceptRA=no", "ConfigureWithoutCarrier=yes",
+      "IgnoreCarrierLoss=yes", "KeepConfiguration=static",
+    ]
+    lines += [("\(UserNetwork.gateway4)", 4), ("\(UserNetwork.gateway6)", 16)].filter { gateway in
+      tap.gateways.contains { $0.count == gateway.1 }
+    }.map { "Gateway=\($0.0)" }
+    lines += nameServers(plan).map { "DNS=\($0)" }
+    lines += [
+      "", "[Address]", "Address=\(UserNetwork.address4)/24", "", "[Address]", "Address=\(UserNetwork.address6)/64",
+      "DuplicateAddressDetection=none",
+    ]
+    return lines.joined(separator: "\n") + "\n"
+  }
+
+  private func nameServers(_ plan: NetworkPlan) -> [IPAddress] {
+    spec.network.dns.isEmpty ? [plan.nameServer].compactMap { $0 } : spec.network.dns
+  }
+
+  /// `ResolvConf=auto`: a regular file that names who answers here. A root that cannot be written to keeps its own.
+  private mutating func shapeResolvConf(_ plan: NetworkPlan) {
+    guard spec.exec.resolvConf == .auto, spec.files.volatile != .state else { return }
+    let servers = nameServers(plan)
+    guard !servers.isEmpty else { return }
+    let text = "# Written by Henge at each start; ResolvConf=off keeps what is here.\n"
+    let lines = servers.map { "nameserver \($0)\n" }.joined()
+    operations.append(.file("/etc/resolv.conf", mode: 0o644, contents: Array((text + lines).utf8)))
+  }
+}
+
+extension ForwarderKind {
+  /// Debian's package that has it.
+  var package: String { self == .pasta ? "passt" : rawValue }
+}

@@ -1,0 +1,54 @@
+import Glibc
+import Linux
+import MachinePlan
+import MachineSpec
+import StageProtocol
+import Varlink
+
+/// `HostPort=`: the few ports on the host's loopback that the machine may reach, at an address that nothing else in the
+/// machine has. There is a relay for them on the host's side; whatever is not named here has no way through it.
+final class HostDoors {
+  private let context: NetworkContext
+  private let doors: [RelayDoor]
+  private let counters: Counters
+  private var keeper: Keeper?
+
+  init(_ ports: [HostPort], in context: NetworkContext) throws(Failure) {
+    self.context = context
+    doors = ports.flatMap { port in
+      port.range.ports.map {
+        RelayDoor(datagrams: port.transport == .udp, address: UserNetwork.host4.bytes, port: $0)
+      }
+    }
+    guard doors.count <= 512 else {
+      throw Failure("open", "HostPort=", "a machine reaches at most 512 ports of the host", kind: .usage)
+    }
+    counters = try Counters()
+  }
+
+  func start(for run: NetworkRun, network: Descriptor) {
+    guard !doors.isEmpty else { return }
+    let request = CarrierRequest.relay(
+      RelayRequest(supervisor: getpid(), workplace: context.workplace, doors: doors))
+    let keeper = Keeper("relay to the host", in: context) { [context, counters] onEnd throws(Failure) in
+      counters.noneOpen()
+      return try CarrierProcess(
+        request, network: network, extra: counters.file, run: run, in: context, onEnd: onEnd)
+    }
+    self.keeper = keeper
+    keeper.start()
+  }
+
+  func stop() {
+    keeper?.stop()
+    keeper = nil
+  }
+
+  var state: JSON {
+    guard !doors.isEmpty else { return .null }
+    var state = counters.json
+    state["process"] = keeper?.process.map { JSON($0.id) } ?? .null
+    state["restarts"] = JSON(keeper?.restarts ?? 0)
+    return state
+  }
+}

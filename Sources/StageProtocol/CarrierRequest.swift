@@ -1,0 +1,151 @@
+/// What a process does that carries a machine's traffic.
+public enum CarrierRequest: Sendable, Equatable {
+  /// Prepares the machine's tap device and becomes a program that carries packets between it and the host's sockets.
+  case forward(ForwardRequest)
+  /// Carries the bytes of connections from one side to the other.
+  case relay(RelayRequest)
+}
+
+/// A forwarder to become.
+public struct ForwardRequest: Sendable, Equatable {
+  /// The process that it ends with.
+  public var supervisor: Int32
+  /// A folder of the host's to put its own small root together on.
+  public var workplace: String
+  /// The tap device.
+  public var tap: TapDevice
+  /// The program, as an absolute path on the host, and its arguments from its own name on.
+  public var program: String
+  /// The argument list, from the program's own name on.
+  public var arguments: [String]
+
+  /// A forwarder to become.
+  public init(supervisor: Int32, workplace: String, tap: TapDevice, program: String, arguments: [String]) {
+    self.supervisor = supervisor
+    self.workplace = workplace
+    self.tap = tap
+    self.program = program
+    self.arguments = arguments
+  }
+}
+
+/// A tap device as it stands in the machine's network namespace.
+public struct TapDevice: Sendable, Equatable {
+  /// Its name.
+  public var name: String
+  /// Its Ethernet address, six bytes.
+  public var hardware: [UInt8]
+  /// The size of its largest packet, in bytes.
+  public var mtu: UInt32
+  /// Its addresses, each of 4 or 16 bytes, with the bits of the network's part.
+  public var addresses: [InterfaceAddress]
+  /// The gateways of the default routes, each of 4 or 16 bytes.
+  public var gateways: [[UInt8]]
+
+  /// A tap device.
+  public init(
+    name: String, hardware: [UInt8], mtu: UInt32, addresses: [InterfaceAddress], gateways: [[UInt8]]
+  ) {
+    self.name = name
+    self.hardware = hardware
+    self.mtu = mtu
+    self.addresses = addresses
+    self.gateways = gateways
+  }
+}
+
+/// An address of an interface.
+public struct InterfaceAddress: Sendable, Equatable {
+  /// 4 or 16 bytes.
+  public var bytes: [UInt8]
+  /// How many bits are the network's.
+  public var prefix: UInt8
+
+  /// An address of an interface.
+  public init(bytes: [UInt8], prefix: UInt8) {
+    self.bytes = bytes
+    self.prefix = prefix
+  }
+}
+
+/// A relay to be.
+public struct RelayRequest: Sendable, Equatable {
+  /// The process that it ends with.
+  public var supervisor: Int32
+  /// A folder of the host's to leave the host's files from.
+  public var workplace: String
+  /// Empty for one that makes its connections in the machine's network namespace, and is told where it gets them from.
+  /// Otherwise it makes them where it is started, and this is what it listens on in the machine's.
+  public var doors: [RelayDoor]
+
+  /// A relay to be.
+  public init(supervisor: Int32, workplace: String, doors: [RelayDoor] = []) {
+    self.supervisor = supervisor
+    self.workplace = workplace
+    self.doors = doors
+  }
+}
+
+/// A place in the machine's network namespace that leads to the host's loopback.
+public struct RelayDoor: Sendable, Equatable {
+  /// Whether it is UDP, or else TCP.
+  public var datagrams: Bool
+  /// The address to listen on, 4 bytes; the loopback interface gets it.
+  public var address: [UInt8]
+  /// The port, on both sides.
+  public var port: UInt16
+
+  /// A way to the host's loopback.
+  public init(datagrams: Bool, address: [UInt8], port: UInt16) {
+    self.datagrams = datagrams
+    self.address = address
+    self.port = port
+  }
+}
+
+/// What a relay counts, in the order of its counters: each is a number of eight bytes.
+public enum RelayCounter: Int, Sendable, CaseIterable {
+  /// Connections that were taken.
+  case connections
+  /// Connections that there are.
+  case open
+  /// Bytes carried to where the relay connects.
+  case bytesIn
+  /// Bytes carried back.
+  case bytesOut
+  /// Connections that found nobody at the other end.
+  case refused
+  /// Datagrams carried, in both directions.
+  case datagrams
+}
+
+/// What a relay is told while it runs; a listening or bound socket comes along with `publish`.
+public enum RelayCommand: Sendable, Equatable {
+  /// Takes connections or datagrams from the socket that comes along, and carries them to one of these in turn.
+  case publish(id: UInt32, datagrams: Bool, targets: [RelayTarget])
+  /// Takes no more of them, and ends those that there are.
+  case withdraw(id: UInt32)
+}
+
+/// Where a relay connects to.
+public struct RelayTarget: Sendable, Equatable {
+  /// 4 or 16 bytes.
+  public var address: [UInt8]
+  /// The port.
+  public var port: UInt16
+
+  /// A place to connect to.
+  public init(address: [UInt8], port: UInt16) {
+    self.address = address
+    self.port = port
+  }
+}
+
+/// The descriptors that a carrier finds open besides those of `StageDescriptor`.
+public enum CarrierDescriptor {
+  /// The machine's network namespace.
+  public static let network: Int32 = 6
+  /// A forwarder: a pipe whose other end is open as long as the supervisor lives. A relay: its counters, a file in
+  /// memory.
+  public static let extra: Int32 = 7
+}

@@ -1,0 +1,90 @@
+import MachinePlan
+import MachineSpec
+import StageProtocol
+import Testing
+
+private func plan(_ text: String, _ forwarders: [ForwarderKind], tun: Bool = true, ipv6: Bool = true) throws
+  -> MachinePlan
+{
+  var host = HostFacts()
+  host.cgroup.layout = .unified
+  host.network.forwarders = forwarders.map { InstalledForwarder(kind: $0, path: "/usr/bin/\($0)") }
+  host.network.hasTun = tun
+  host.network.routesIPv6 = ipv6
+  let (spec, _) = Spec.parse(files: [Spec.File(name: "t", bytes: Array(text.utf8))])
+  let machine = MachineFacts(
+    name: try MachineName("web"), uuid: try MachineUUID("fffff789abcdef0123456789abcdef01"), rootID: 524288,
+    idCount: 65536, mountPoint: "/run/m", root: .layers(["/base"], upper: "/up", work: "/wk"))
+  return try MachinePlan(spec: spec, host: host, machine: machine)
+}
+
+@Suite struct NetworkPlanTests {
+  private func text(of path: String, in plan: MachinePlan) -> String? {
+    for case .file(path, _, let contents) in plan.stage.operations { return String(decoding: contents, as: UTF8.self) }
+    return nil
+  }
+
+  @Test func withoutAWordAMachineIsOnTheNet() throws {
+    let made = try plan("", [.slirp4netns])
+    #expect(made.network.mode == .user && made.network.forwarder?.kind == .slirp4netns)
+    #expect(made.network.tap?.gateways.count == 2)
+    #expect(text(of: "/etc/resolv.conf", in: made)?.contains("nameserver 10.0.2.3\n") == true)
+    #expect(text(of: "/run/systemd/network/90-henge.network", in: made)?.contains("Address=10.0.2.100/24\n") == true)
+  }
+
+  @Test func withNoneItFindsNothingOfIt() throws {
+    let made = try plan("[Network]\nMode=none\n", [])
+    #expect(made.network == NetworkPlan())
+    #expect(text(of: "/etc/resolv.conf", in: made) == nil)
+    #expect(text(of: "/run/systemd/network/90-henge.network", in: made) == nil)
+  }
+
+  @Test func autoSaysWhy() throws {
+    let both = try plan("", [.pasta, .slirp4netns]).network.forwarder
+    #expect(both?.kind == .slirp4netns && both?.reason.isEmpty == false)
+    #expect(try plan("", [.pasta]).network.forwarder?.kind == .pasta)
+    #expect(try plan("[Network]\nForwarder=pasta\n", [.pasta, .slirp4netns]).network.forwarder?.kind == .pasta)
+  }
+
+  @Test(arguments: [
+    ("", [], "slirp4netns"), ("[Network]\nForwarder=pasta\n", [ForwarderKind.slirp4netns], "passt"),
+    ("[Network]\nForwarder=slirp4netns\n", [.pasta], "slirp4netns"),
+  ])
+  func aForwarderThatIsNotThereIsRefusedByItsPackage(text: String, installed: [ForwarderKind], package: String) {
+    let error = #expect(throws: PlanError.self) { try plan(text, installed) }
+    #expect(error?.isHostsFault == true && error?.advice?.contains("apt-get install \(package)") == true)
+  }
+
+  @Test(arguments: ["sockets", "veth", "host-insecure"])
+  func modesThatAreNotThereYetAreRefused(mode: String) {
+    let error = #expect(throws: PlanError.self) { try plan("[Network]\nMode=\(mode)\n", [.slirp4netns]) }
+    #expect(error?.reason.contains("Mode=\(mode)") == true)
+  }
+
+  @Test func withoutADeviceThereIsNoTap() {
+    let error = #expect(throws: PlanError.self) { try plan("", [.slirp4netns], tun: false) }
+    #expect(error?.advice == "modprobe tun")
+  }
+
+  @Test func theHardwareAddressIsTheMachinesOwnAndStays() throws {
+    let made = try plan("", [.slirp4netns]).network.tap?.hardware
+    #expect(made == [0xfe, 0xff, 0xf7, 0x89, 0xab, 0xcd])
+    #expect(try made == plan("", [.pasta]).network.tap?.hardware)
+    let given = try plan("[Network]\nMAC=02:00:00:00:00:07\n", [.pasta]).network.tap?.hardware
+    #expect(given == [2, 0, 0, 0, 0, 7])
+  }
+
+  @Test func pastaOnAHostWithoutIPv6GivesNoRouteThatLeadsNowhere() throws {
+    #expect(try plan("", [.pasta], ipv6: false).network.tap?.gateways.count == 1)
+    #expect(try plan("", [.slirp4netns], ipv6: false).network.tap?.gateways.count == 2)
+  }
+
+  @Test func nameServersOfTheOperatorsCountMore() throws {
+    let made = try plan("[Network]\nDNS=192.0.2.53 2001:db8::53\n", [.pasta])
+    let text = text(of: "/etc/resolv.conf", in: made) ?? ""
+    #expect(text.hasSuffix("nameserver 192.0.2.53\nnameserver 2001:db8::53\n"))
+    #expect(!text.contains("10.0.2.3"))
+    let own = try plan("[Exec]\nResolvConf=off\n", [.pasta])
+    #expect(self.text(of: "/etc/resolv.conf", in: own) == nil)
+  }
+}
