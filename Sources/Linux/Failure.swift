@@ -112,3 +112,23 @@ extension Failure {
     isWhole = true
   }
 }
+
+/// Text without what moves, colours or names a terminal (control sequences of ECMA-48).
+public func withoutControlSequences(_ text: String) -> String {
+  var result = ""
+  var scalars = text.unicodeScalars.makeIterator()
+  while let scalar = scalars.next() {
+    guard scalar == "\u{1b}" else {
+      result.unicodeScalars.append(scalar)
+      continue
+    }
+    switch scalars.next() {
+    // Parameters, and then one letter or its like.
+    case "[": while let next = scalars.next(), !(0x40...0x7e).contains(next.value) {}
+    // A string, up to a bell or the backslash of its terminator.
+    case "]", "P", "_", "^": while let next = scalars.next(), next != "\u{07}", next != "\\" {}
+    default: break
+    }
+  }
+  return result
+}

@@ -17,6 +17,8 @@ public struct MountAttributes: OptionSet, Sendable {
   public static let noDevices = MountAttributes(rawValue: clinux_mount_nodev)
   /// Nothing is executed.
   public static let noExecute = MountAttributes(rawValue: clinux_mount_noexec)
+  /// No symbolic link in it leads anywhere.
+  public static let noSymbolicLinks = MountAttributes(rawValue: clinux_mount_nosymfollow)
 }
 
 /// A mount that is attached nowhere yet, held by its descriptor: no path leads to it until it is moved into place.

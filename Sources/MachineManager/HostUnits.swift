@@ -52,13 +52,13 @@ extension MachineManager {
   }
 
   /// Whether it is the manager of a user that our machines belong to.
-  private var isUsers: Bool { geteuid() != 0 }
+  private var isUsers: Bool { ordinaryUser != nil }
 
   private var hasSystemd: Bool { access("/run/systemd/system", F_OK) == 0 && access(Self.systemctl, X_OK) == 0 }
 
   /// A service gets none of our environment.
   private var isInUsualPlaces: Bool {
-    ["HENGE_CONFIG_DIR", "HENGE_STATE_DIR", "HENGE_RUNTIME_DIR"].allSatisfy { (key: String) in getenv(key) == nil }
+    store.places == (try? Places.usual(isRoot: !isUsers))
   }
 
   /// Whether a start is the host's systemd's to do: the machine is its service, and is to be started as it is.

@@ -115,7 +115,7 @@ extension MachineManager {
 
   /// What leads a user's supervisor to the user's own service manager.
   private var userManager: [String] {
-    geteuid() == 0 ? [] : getenv("XDG_RUNTIME_DIR").map { ["XDG_RUNTIME_DIR=\(String(cString: $0))"] } ?? []
+    ordinaryUser == nil ? [] : getenv("XDG_RUNTIME_DIR").map { ["XDG_RUNTIME_DIR=\(String(cString: $0))"] } ?? []
   }
 
   /// What a supervisor's starter has in its hands.

@@ -80,10 +80,10 @@ public struct CgroupFacts: Sendable, Equatable {
   public var mount = ""
   /// The folder that groups of machines are made in.
   public var own = ""
-  /// Who makes the groups of machines.
-  public var keeper = CgroupKeeper.nobody
   /// Whether groups may be made in it.
   public var isOurs = true
+  /// Who makes the groups of machines.
+  public var keeper = CgroupKeeper.nobody
   /// Whether the host's mount has `nsdelegate`.
   public var delegatesToNamespaces = false
   /// Controllers that groups below our own may have.

@@ -21,7 +21,7 @@ extension Planner {
     case .guest, .tryGuest:
       throw PlanError(
         "LinkJournal=\(spec.exec.linkJournal): the host's journalctl would follow paths that the machine controls",
-        advice: "set LinkJournal=host, which keeps the files on the host's side")
+        advice: "'hengectl journal' shows it without; LinkJournal=host keeps the files on the host's side")
     }
   }
 

@@ -96,6 +96,23 @@ extension InterfaceDescription {
       # The units of the machine, as its systemd lists them
       method ListUnits() -> (units: []Unit)
 
+      # Makes the trees of a stream in the machine, at a path of the machine's; one end of a pipe comes along with the
+      # call. Not complete is what the other end gave up
+      method CopyTo(path: string, options: ?[]string) -> (entries: int, bytes: int, complete: bool, notes: []string)
+
+      # Writes trees of the machine to a stream, of which one end comes along with the call
+      method CopyFrom(paths: []string, options: ?[]string) -> (entries: int, bytes: int, complete: bool, notes: []string)
+
+      # The leader's pidfd comes along, for whoever looks into the machine
+      method OpenLeader() -> (leader: int)
+
+      # Attaches to the console. Along come: a stream, both ways; then the console's log, of which the first bytes, as
+      # many as told, are what was printed before; and where there is one the log before that
+      method OpenConsole() -> (logged: int)
+
+      # Sets the size of the console's terminal, in characters
+      method ResizeConsole(columns: int, rows: int) -> ()
+
       # The size of a terminal in characters
       type TerminalSize (columns: int, rows: int)
 
@@ -118,13 +135,6 @@ extension InterfaceDescription {
       # Starts a getty of the machine's on a terminal of its own, which the first reply passes; it ends when the
       # connection is closed
       method Login(terminal: ?TerminalSize) -> (terminal: ?int, exit: ?int, signal: ?int, message: ?string)
-
-      # Makes the trees of a stream in the machine, at a path of the machine's; one end of a pipe comes along with the
-      # call. Not complete is what the other end gave up
-      method CopyTo(path: string, options: ?[]string) -> (entries: int, bytes: int, complete: bool, notes: []string)
-
-      # Writes trees of the machine to a stream, of which one end comes along with the call
-      method CopyFrom(paths: []string, options: ?[]string) -> (entries: int, bytes: int, complete: bool, notes: []string)
 
       # It did not work; the message is one line for the operator, the code an exit code
       error Failed (message: string, code: int)

@@ -62,13 +62,14 @@ extension Supervisor {
       try wait(forUnit: call.parameters["unit"]?.stringValue ?? "", responder)
     }
     method("GetState") { [unowned self] _, responder in responder.finish(["state": stateJSON]) }
-    method("Execute") { [unowned self] call, responder in try execute(call, responder) }
-    method("Login") { [unowned self] call, responder in try login(call, responder) }
     method("SetLimits") { [unowned self] call, responder in try setLimits(call, responder) }
     addNetworkMethods(method)
     method("ListUnits") { [unowned self] _, responder in try listUnits(responder) }
     addCopyMethods(method)
+    method("Execute") { [unowned self] call, responder in try execute(call, responder) }
+    method("Login") { [unowned self] call, responder in try login(call, responder) }
     addMountMethods(method)
+    addConsoleMethods(method)
     return service
   }
 

@@ -26,7 +26,7 @@ struct HostPreparation {
       case .shiftOwnership(let path, let from, let to, let count): try shift(path, from, to, count)
       case .cgroup(let plan): scope = try cgroups.make(plan, undo: undo, note: note)
       case .scratchFolder(let path, let like, let offset): try Self.makeScratch(path, like: like, idOffset: offset)
-      case .journalFolder(let path, let owner): try Self.makeJournalFolder(path, owner: owner)
+      case .journalFolder(let path, let owner): try JournalFolder.make(path, owner: owner)
       case .userNamespace(let base, let count):
         namespace = try UserNamespace(mapping: UIDRange(base: base, count: count))
       }
@@ -44,15 +44,5 @@ struct HostPreparation {
     try check(chown("\(path)/upper", status.uid + idOffset, status.gid + idOffset), "give away", "\(path)/upper")
     // The mode again: the first one was cut by the mask.
     try check(chmod("\(path)/upper", status.mode), "set the mode of", "\(path)/upper")
-  }
-
-  /// The folder stays when the machine stops, as its journal does.
-  private static func makeJournalFolder(_ path: String, owner: UInt32) throws(Failure) {
-    if mkdir(path, 0o755) < 0, errno != EEXIST {
-      throw Failure("make the journal folder", path, errno: .init(rawValue: errno))
-    }
-    let folder = try Descriptor.open(path, [.directory, .noFollow])
-    try check(fchown(folder.raw, owner, owner), "give away", path)
-    try check(fchmod(folder.raw, 0o2755), "set the mode of", path)
   }
 }

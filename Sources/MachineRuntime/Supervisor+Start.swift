@@ -65,6 +65,7 @@ extension Supervisor {
     state = MachineState(
       bootID: try currentBootID(), supervisor: getpid(), started: clinux_unix_seconds())
     try saveState()
+    console = try Console(in: try .open(store.folder(of: name), [.directory, .noFollow]), on: loop)
     try control?.listen(in: folder)
     guard let group = plan.group else { throw Failure("carry out", "the plan", "it lacks a step") }
     chooseCgroups(for: group)
@@ -140,7 +141,7 @@ extension Supervisor {
     var host = try HostFacts.probe(for: holder)
     host.capacity = HostCapacity(for: spec.resources)
     hostManager = host.manager
-    host.hasMachinesJournal = host.keepsJournal && access("/var/log/journal/\(machine.machineID)", F_OK) == 0
+    host.hasMachinesJournal = host.keepsJournal && JournalFolder.isThere(machine.machineID, owner: machine.rootID)
     do {
       var plan = try MachinePlan(spec: spec, host: host, machine: machine)
       plan.warnings += contradictions(spec, record)
@@ -241,14 +242,14 @@ extension Supervisor {
 
   /// Takes over what the stage handed out: the machine runs from here on.
   private func adopt(_ stage: StageRun) throws {
-    guard let leader = stage.leader, let folder else { return }
+    guard let leader = stage.leader else { return }
     self.leader = leader
     state?.leader = leader.id
     try saveState()
     runSources.append(
       try loop.addChild(pidfd: leader.process.descriptor.raw) { [unowned self] in leaderEnded() })
     terminals = stage.terminals
-    if let controller = stage.console { console = try ConsoleLog(controller, in: folder, on: loop) }
+    if let controller = stage.console { try console?.attach(controller) }
     if let socket = stage.notifySocket {
       let copy = try check(fcntl(socket.raw, F_DUPFD_CLOEXEC, 3), "keep", "the notify socket")
       let notify = try NotifySocket(descriptor: copy, sender: leader.id)

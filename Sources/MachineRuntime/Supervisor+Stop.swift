@@ -80,7 +80,6 @@ extension Supervisor {
   /// Process 1 has ended: by itself, or with the signal that the kernel gives for a reboot or a poweroff.
   func leaderEnded() {
     guard let leader else { return }
-    console?.drain()
     memoryWatch?.look()
     let exit = (try? leader.process.reap(wait: true)) ?? nil
     endRun()
@@ -113,7 +112,7 @@ extension Supervisor {
       case .signalled(let number): "by signal \(number)"
       case nil: "in a way that is not known"
       }
-    let tail = folder.map { ConsoleLog.tail(in: $0, lines: 3) } ?? []
+    let tail = console?.tail(lines: 3) ?? []
     let last = tail.isEmpty ? "" : ", its last words: \(tail.joined(separator: " | "))"
     return Failure("run", name.description, "its process 1 ended \(how)\(last)")
   }
@@ -154,7 +153,7 @@ extension Supervisor {
     executions?.close()
     executions = nil
     notify = nil
-    console = nil
+    console?.detach()
     terminals = nil
     liveMounts = []
     leader = nil
@@ -170,6 +169,8 @@ extension Supervisor {
     stage = nil
     endRun()
     network = nil
+    console?.close()
+    console = nil
     undo.run()
     hostBus?.close()
     if let record, record.isEphemeral, let lock { try? store.discard(name, lock: lock) }

@@ -41,7 +41,7 @@ public final class Supervisor {
   var sealedStage: Descriptor?
   var offeredStage: (copy: Descriptor, ready: Descriptor)?
   var leader: (process: Pidfd, id: Int32)?
-  var console: ConsoleLog?
+  var console: Console?
   /// The machine's instance of devpts, held as the stage made it: whatever the machine mounts over it.
   var terminals: Descriptor?
   /// What was bound into the machine while it runs.
@@ -119,8 +119,8 @@ public final class Supervisor {
     let sources = try stopSignals.map { number in
       try loop.addSignal(number) { [unowned self] _ in stop(.poweroff) }
     }
-    _ = try loop.run()
-    _ = sources
+    // Without it they may be let go before the loop runs, and a signal would only ever wait.
+    _ = try withExtendedLifetime(sources) { try loop.run() }
   }
 
   /// Starts the machine as a service of the host's systemd: what becomes of it is told to that, and nobody need ask.

@@ -17,15 +17,21 @@ public struct Places: Sendable, Equatable {
     self.runtime = runtime
   }
 
-  /// The folders of whoever runs this: `HENGE_CONFIG_DIR`, `HENGE_STATE_DIR` and `HENGE_RUNTIME_DIR`, else the system's
-  /// for root and the user's own for everybody else.
+  /// The folders of whoever runs this: `HENGE_CONFIG_DIR`, `HENGE_STATE_DIR` and `HENGE_RUNTIME_DIR`, else the usual
+  /// ones.
   ///
   /// - Throws: `Failure` for a folder that is not absolute, or a user without a home.
   public static func current() throws(Failure) -> Places {
-    let isRoot = geteuid() == 0
+    try find(isRoot: geteuid() == 0) { variable($0) }
+  }
+
+  /// The folders that are used where nothing says otherwise: the system's for root, the user's own for everybody else.
+  public static func usual(isRoot: Bool) throws(Failure) -> Places { try find(isRoot: isRoot) { _ in nil } }
+
+  private static func find(isRoot: Bool, _ given: (String) -> String?) throws(Failure) -> Places {
     let home = variable("HOME")
     func place(_ name: String, root: String, user: String?, from source: String) throws(Failure) -> String {
-      guard let path = variable(name) ?? (isRoot ? root : user) else {
+      guard let path = given(name) ?? (isRoot ? root : user) else {
         throw Failure(
           "find a place for", name, "neither it nor \(source) is set", advice: "set \(name)", kind: .usage)
       }

@@ -1,7 +1,7 @@
 // The program between the host and a machine: it sets a machine up and becomes its process 1 (`boot`), goes into a
-// machine that runs and hands something out (`join`), attaches a mount there (`mounts`), or carries its traffic
-// (`carry`). Single-threaded and static; started from a sealed anonymous file
-// with its three descriptors in place, by the supervisor only.
+// machine that runs and hands something out (`join`), attaches a mount there (`mounts`), carries its traffic (`carry`),
+// or becomes a program of the host's that sees a few of a machine's folders (`view`). Single-threaded and static;
+// started from a sealed anonymous file with its three descriptors in place, by henge-supervisor only.
 
 import Glibc
 import Linux
@@ -19,6 +19,7 @@ do throws(Failure) {
   case "carry": try carry(bytes, userNamespace: UserNamespace(descriptor: namespace), channel: channel)
   case "join": try join(bytes, leader: namespace, channel: channel)
   case "mounts": try changeMounts(bytes, leader: namespace, channel: channel)
+  case "view": try view(bytes, namespace: namespace, channel: channel)
   default: throw Failure("run", "henge-stage", "only henge-supervisor starts it", kind: .usage)
   }
 } catch {

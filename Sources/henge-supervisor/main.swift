@@ -3,6 +3,8 @@
 //                                    descriptor 4 is a file that a copy of the stage comes into, 5 ends when it is there
 //   henge-supervisor --service NAME  starts at once, as a service of the host's systemd
 //   henge-supervisor --plan NAME …   prints the plan of a start as JSON
+//   henge-supervisor --journal NAME follow|once ENVIRONMENT… -- ARGUMENTS…
+//                                    shows the journal of a machine as journalctl does
 //   henge-supervisor --probe FOLDER  prints what is known of this host as JSON
 
 import Glibc
@@ -23,11 +25,21 @@ do {
     print(try Supervisor.probeJSON(folder: folder).compact)
     exit(0)
   }
+  let wantsJournal = arguments.first == "--journal"
+  if wantsJournal { arguments = arguments.dropFirst() }
   guard let text = arguments.first else {
     throw Failure("run", "henge-supervisor", "it needs a machine's name", kind: .usage)
   }
   let name = try MachineName(text)
   let places = try Places.current()
+  if wantsJournal {
+    let supervisor = try Supervisor(name: name, places: places, connection: nil, log: Logger(label: "henge"))
+    let words = arguments.dropFirst().split(separator: "--", maxSplits: 1, omittingEmptySubsequences: false)
+    let (settings, rest) = (words.first ?? [], words.count > 1 ? Array(words[1]) : [])
+    exit(
+      try supervisor.showJournal(
+        rest, follows: settings.first == "follow", environment: Array(settings.dropFirst())))
+  }
   if wantsPlan {
     let supervisor = try Supervisor(name: name, places: places, connection: nil, log: Logger(label: "henge"))
     print(try supervisor.planJSON(overrides: Array(arguments.dropFirst())).compact)

@@ -28,12 +28,13 @@ struct Hengectl: ParsableCommand {
           Terminate.self, Kill.self, Wait.self, Freeze.self, Thaw.self, Remove.self, Rename.self, Clone.self,
           Enable.self, Disable.self, Events.self,
         ]),
-      CommandGroup(name: "Resource", subcommands: [SetLimit.self, Top.self]),
       CommandGroup(
         name: "Inside",
         subcommands: [
-          Exec.self, Shell.self, Login.self, Units.self, CopyTo.self, CopyFrom.self, Bind.self, Unbind.self,
+          Exec.self, Shell.self, Login.self, ConsoleVerb.self, Journal.self, Units.self, CopyTo.self, CopyFrom.self,
+          Bind.self, Unbind.self,
         ]),
+      CommandGroup(name: "Resource", subcommands: [SetLimit.self, Top.self]),
       CommandGroup(name: "Network", subcommands: [Port.self]),
       CommandGroup(
         name: "Image",

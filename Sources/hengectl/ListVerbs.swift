@@ -147,31 +147,3 @@ struct Show: ParsableCommand {
     }
   }
 }
-
-struct Units: ParsableCommand {
-  static let configuration = CommandConfiguration(
-    commandName: "units", abstract: "List the units of a running machine.")
-
-  @Argument(help: "The machine.") var name: String
-  @Flag(help: "Only those that failed.") var failed = false
-  @Option(help: "Only those in this state: active, inactive, failed, activating …") var state: String?
-  @Flag(help: "Print JSON.") var json = false
-
-  func run() throws {
-    let wanted = failed ? "failed" : state
-    let units = try manager().units(of: try MachineName(name)).filter {
-      wanted == nil || $0["active"]?.stringValue == wanted
-    }
-    if json {
-      print(JSON.array(units).pretty)
-      return
-    }
-    var table = Table("UNIT", "LOAD", "ACTIVE", "SUB", "DESCRIPTION")
-    let sorted = units.sorted { ($0["name"]?.stringValue ?? "") < ($1["name"]?.stringValue ?? "") }
-    for unit in sorted {
-      func text(_ key: String) -> String { unit[key]?.stringValue ?? "" }
-      table.add(text("name"), text("load"), text("active"), text("sub"), text("description"))
-    }
-    table.show(empty: "no units\(wanted.map { " that are \($0)" } ?? "")")
-  }
-}

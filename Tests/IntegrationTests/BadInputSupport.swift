@@ -48,7 +48,8 @@ extension Sandbox {
   func host() throws -> String {
     let line = """
       cd "$0" && find . -path ./work -prune -o -path ./run -prune -o -path './state/machines/*/upper' -prune -o \
-      -path './state/machines/*/work' -prune -o -path ./state/events -prune -o \
+      -path './state/machines/*/work' -prune -o -path './state/machines/*/console.log*' -prune -o \
+      -path ./state/events -prune -o \
       \\( -type d -path './state*' -printf '%p %y %m %U %G\\n' \\) -o -printf '%p %y %m %U %G %s %T@ %l\\n' | sort
       find etc decoy state/images state/machines/*/machine.json -type f -exec sha256sum {} + 2>/dev/null | sort
       """

@@ -38,7 +38,6 @@ struct UserTests {
         ])
         try user.succeed("poweroff", "m-\(image)", view: view)
         try user.succeed("remove", "m-\(image)", view: view)
-        try user.succeed("remove-image", image)
       }
       print(table(rows))
       #expect(names(in: "\(user.state)/machines").isEmpty && names(in: "\(user.state)/uid-ranges") == [".lock"])

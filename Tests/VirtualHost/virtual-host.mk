@@ -1,6 +1,6 @@
 # The tests on a host with systemd, in an emulator. Meant to be included by the Makefile two folders up.
 
-VM_PACKAGES := qemu-system-x86 e2fsprogs
+VM_PACKAGES := e2fsprogs
 VM_STAGING := $(CURDIR)/build/virtual-host-staging
 
 .PHONY: test-vm install-vm-tools
