@@ -36,13 +36,6 @@ int clinux_exchange(int from_directory, const char *from, int directory, const c
   return syscall(SYS_renameat2, from_directory, from, directory, name, RENAME_EXCHANGE) ? -errno : 0;
 }
 
-int clinux_pipe(int ends[2]) {
-  if (pipe2(ends, O_CLOEXEC)) return -errno;
-  /* Fewer switches between the two ends; that it may not be had is no failure. */
-  fcntl(ends[0], F_SETPIPE_SZ, 1 << 20);
-  return 0;
-}
-
 int clinux_stop_descriptor(void) {
   sigset_t signals;
   sigemptyset(&signals);

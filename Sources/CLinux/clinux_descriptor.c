@@ -107,6 +107,16 @@ bool clinux_memfd_is_sealed(int descriptor) {
   return seals >= 0 && (seals & all) == all;
 }
 
-int clinux_make_pipe(int ends[2]) { return pipe2(ends, O_CLOEXEC); }
+int clinux_pipe(int ends[2], int size) {
+  if (pipe2(ends, O_CLOEXEC) < 0) return -1;
+  /* Beyond the user's share of memory for pipes the kernel says no, and a smaller one will do. */
+  fcntl(ends[0], F_SETPIPE_SZ, size);
+  return 0;
+}
 
-ssize_t clinux_move_pages(int from, int to, size_t size) { return splice(from, NULL, to, NULL, size, SPLICE_F_MOVE); }
+ssize_t clinux_splice(int from, int to, size_t size, bool wait) {
+  ssize_t result;
+  do result = splice(from, NULL, to, NULL, size, SPLICE_F_MOVE | (wait ? 0 : SPLICE_F_NONBLOCK));
+  while (result < 0 && errno == EINTR && !wait);
+  return result;
+}

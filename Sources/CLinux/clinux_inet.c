@@ -157,20 +157,6 @@ ssize_t clinux_inet_send_to(int socket, const void *bytes, size_t size, const st
   return result;
 }
 
-int clinux_pipe(int pair[2], int size) {
-  if (pipe2(pair, O_CLOEXEC | O_NONBLOCK) < 0) return -1;
-  /* Beyond the user's share of memory for pipes the kernel says no, and a smaller one will do. */
-  fcntl(pair[0], F_SETPIPE_SZ, size);
-  return 0;
-}
-
-ssize_t clinux_splice(int from, int to, size_t size) {
-  ssize_t result;
-  do result = splice(from, NULL, to, NULL, size, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
-  while (result < 0 && errno == EINTR);
-  return result;
-}
-
 long clinux_raise_descriptor_limit(void) {
   struct rlimit limit;
   if (getrlimit(RLIMIT_NOFILE, &limit) < 0) return -1;

@@ -13,10 +13,9 @@ public struct Pipe: Sendable {
   /// - Parameter size: how many bytes it is to hold, if the kernel lets us have that many.
   public init(size: Int32) throws(Failure) {
     var ends: [Int32] = [-1, -1]
-    try check(clinux_make_pipe(&ends), "make a pipe")
+    try check(clinux_pipe(&ends, size), "make a pipe")
     output = Descriptor(adopting: ends[0])
     input = Descriptor(adopting: ends[1])
-    _ = fcntl(input.raw, 1031 /* F_SETPIPE_SZ */, size)
   }
 }
 

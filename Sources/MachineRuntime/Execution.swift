@@ -16,6 +16,8 @@ final class Execution {
   private var mainCode: Int32 = 0
   private var mainStatus: Int32 = 0
   private var result = ""
+  /// What it is in a machine whose init takes no commands.
+  var joined: JoinedExecution?
   /// Why it was stopped by us.
   var verdict: ExecutionResult?
   var isStopping = false
@@ -67,6 +69,7 @@ final class Execution {
     guard let completion else { return }
     self.completion = nil
     sources = []
+    joined = nil
     request.streams = []
     completion(result)
   }

@@ -39,7 +39,7 @@ extension Supervisor {
         plan?.group?.limits = new
         tell(
           event: "autoscale",
-          [
+          details: [
             "key": .string(key), "from": .string(policy.text(from)), "to": .string(policy.text(to)),
             "why": .string(to > from ? "pressure" : "calm"),
           ])

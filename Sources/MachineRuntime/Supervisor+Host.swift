@@ -31,7 +31,7 @@ extension Supervisor {
     // The machine's own boot goes on; nothing on the host waits for it.
     case .booting: _ = try? ServiceNotification.send(("READY", "1"), ("STATUS", "booting"))
     case .up: _ = try? ServiceNotification.send(("STATUS", phase.name))
-    case .stopping(.reboot): _ = try? ServiceNotification.send(("STATUS", phase.name))
+    case .stopping(.reboot), .restarting: _ = try? ServiceNotification.send(("STATUS", phase.name))
     case .stopping:
       // What the spec gives the machine, and a little for ourselves.
       let time = spec.exec.timeoutStop.microseconds.map { $0 &+ 15_000_000 } ?? 86_400_000_000

@@ -4,11 +4,6 @@ import Varlink
 
 /// What happens at a machine's limits.
 extension Supervisor {
-  /// Tells what happened to the machine, for whoever keeps a record of it.
-  func tell(event: String, _ facts: JSON = [:]) {
-    log.notice("\(name): \(event) \(facts.compact)")
-  }
-
   /// Watches for processes that the kernel kills for want of memory, as long as this run of the machine lasts.
   func watchMemory() {
     guard let host, let record else { return }
@@ -26,7 +21,7 @@ extension Supervisor {
     func text(_ value: String?) -> JSON { value.map { .string(printable($0, limit: 256)) } ?? .null }
     tell(
       event: "oom",
-      [
+      details: [
         "killed": JSON(count), "process": text(victim.process), "pid": victim.id.map { JSON($0) } ?? .null,
         "unit": text(victim.unit), "policy": .string(policy?.rawValue ?? "machine"),
       ])

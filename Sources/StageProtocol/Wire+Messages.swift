@@ -85,6 +85,8 @@ public enum JoinRequest: Sendable, Equatable {
   case execute(arguments: [String], environment: [String])
   /// Copies trees into the machine or out of it.
   case copy(CopyRequest)
+  /// Becomes a command of the operator's.
+  case command(JoinedCommand)
 
   /// The request as bytes.
   public var encoded: [UInt8] {
@@ -94,6 +96,7 @@ public enum JoinRequest: Sendable, Equatable {
     case .execute(let arguments, let environment):
       writer.byte(2); writer.list(arguments) { $0.text($1) }; writer.list(environment) { $0.text($1) }
     case .copy(let request): writer.byte(20); writer.copyRequest(request)
+    case .command(let command): writer.byte(21); writer.joinedCommand(command)
     }
     return writer.bytes
   }
@@ -107,6 +110,7 @@ public enum JoinRequest: Sendable, Equatable {
     case 1: self = .connect(try reader.text())
     case 2: self = .execute(arguments: try reader.texts(), environment: try reader.texts())
     case 20: self = .copy(try reader.copyRequest())
+    case 21: self = .command(try reader.joinedCommand())
     default: throw WireError(expected: "a request to a joined process")
     }
     guard reader.isAtEnd else { throw WireError(expected: "the end of the request") }

@@ -143,7 +143,7 @@ final class Stream: Waiter {
 
 /// One direction of a connection.
 private struct Flow {
-  private var pipe: PipePool.Pipe?
+  private var pipe: Pipe?
   private var held = 0
   private var isAtEnd = false
   /// Its end has been passed on.
@@ -159,7 +159,7 @@ private struct Flow {
       if held == 0, !isAtEnd {
         guard let pipe = pipe ?? relay.pipes.take() else { return false }
         self.pipe = pipe
-        let count = clinux_splice(from, pipe.input.raw, PipePool.size)
+        let count = clinux_splice(from, pipe.input.raw, PipePool.size, false)
         if count < 0 {
           guard errno == EAGAIN else { return false }
           // An idle connection holds no pipe.
@@ -170,7 +170,7 @@ private struct Flow {
         held = count
       }
       if held > 0, let pipe {
-        let count = clinux_splice(pipe.output.raw, to, held)
+        let count = clinux_splice(pipe.output.raw, to, held, false)
         if count < 0 { return errno == EAGAIN }
         held -= count
         relay.count(counter, count)
@@ -196,11 +196,6 @@ private struct Flow {
 
 /// Pipes are dear: they are lent to a connection while something is on its way.
 final class PipePool {
-  struct Pipe {
-    let output: Descriptor
-    let input: Descriptor
-  }
-
   /// A splice through a larger one costs the cache more than it saves in calls.
   static let size = 256 << 10
 
@@ -208,12 +203,7 @@ final class PipePool {
 
   func take() -> Pipe? {
     if let pipe = free.popLast() { return pipe }
-    var pair: (Int32, Int32) = (-1, -1)
-    let result = withUnsafeMutablePointer(to: &pair) { tuple in
-      tuple.withMemoryRebound(to: Int32.self, capacity: 2) { clinux_pipe($0, Int32(Self.size)) }
-    }
-    guard result == 0 else { return nil }
-    return Pipe(output: Descriptor(adopting: pair.0), input: Descriptor(adopting: pair.1))
+    return try? Pipe(size: Int32(Self.size))
   }
 
   func giveBack(_ pipe: Pipe) {

@@ -61,7 +61,7 @@ final class Relay {
   /// - Returns: false where that cannot be done.
   private func moved() -> Bool {
     guard let source, let sink else { return false }
-    let count = clinux_move_pages(source.raw, sink.raw, 1 << 20)
+    let count = clinux_splice(source.raw, sink.raw, 1 << 20, true)
     if count > 0 {
       isFull = false
     } else if count == 0 {
@@ -152,7 +152,11 @@ struct Pump {
       for (relay, entry) in zip(relays, entries.dropFirst(2)) where entry.revents != 0 {
         if !relay.step() { return .left }
       }
-      if entries[0].revents != 0 { isOver = true }
+      if entries[0].revents != 0 {
+        isOver = true
+        // What was the end a moment ago may have been followed by something.
+        for relay in outputs { relay.wake() }
+      }
     }
   }
 

@@ -13,9 +13,6 @@ int clinux_open_removexattr(int descriptor, const char *attribute);
 /* renameat2(RENAME_EXCHANGE): both names are there before and after. */
 int clinux_exchange(int from_directory, const char *from, int directory, const char *name);
 
-/* pipe2(2), close-on-exec, with as much room as an ordinary user may have. ends[0] is for reading. */
-int clinux_pipe(int ends[2]);
-
 /* Blocks SIGINT, SIGTERM and SIGHUP and returns a descriptor that becomes readable when one of them comes. */
 int clinux_stop_descriptor(void);
 

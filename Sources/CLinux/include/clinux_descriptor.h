@@ -61,7 +61,8 @@ void clinux_set_filesystem_ids(unsigned uid, unsigned gid);
 /* Whether descriptor is an anonymous file with all the seals of clinux_memfd_seal. */
 bool clinux_memfd_is_sealed(int descriptor);
 
-/* pipe2(2): the end to read from and the end to write to, close-on-exec. */
-int clinux_make_pipe(int ends[2]);
-/* splice(2) with SPLICE_F_MOVE; one of the two must be a pipe. */
-ssize_t clinux_move_pages(int from, int to, size_t size);
+/* pipe2(2): the end to read from and the end to write to, close-on-exec, with room for so many bytes where the kernel
+ * grants it. */
+int clinux_pipe(int ends[2], int size);
+/* splice(2) with SPLICE_F_MOVE; one of the two must be a pipe. Without waiting it is -1 with EAGAIN when nothing moves. */
+ssize_t clinux_splice(int from, int to, size_t size, bool wait);

@@ -41,10 +41,6 @@ ssize_t clinux_inet_receive_from(int socket, void *bytes, size_t size, struct cl
 /* Without waiting, from the address that the peer had sent to. */
 ssize_t clinux_inet_send_to(int socket, const void *bytes, size_t size, const struct clinux_inet_peer *peer);
 
-/* pipe2(2), neither end waiting, with room for so many bytes where the kernel grants it. */
-int clinux_pipe(int pair[2], int size);
-/* splice(2) without waiting; -1 with EAGAIN when nothing moves. */
-ssize_t clinux_splice(int from, int to, size_t size);
 /* RLIMIT_NOFILE: as many descriptors as this process may have; returns how many. */
 long clinux_raise_descriptor_limit(void);
 /* mmap(2) of a shared file in memory, so many bytes of it; null on error. */
