@@ -26,6 +26,7 @@ final class Executions {
   private var joiner: Joiner?
   private var waiting: [(Result<Manager, Failure>) -> Void] = []
   private var running: [String: Execution] = [:]
+  private var looks: [String: Joiner] = [:]
   private var rest: EventLoop.Source?
   private var attempts = 0
 
@@ -139,6 +140,21 @@ final class Executions {
     try payload.descriptor.open("\(execution.group)/\(file)", flags, lookup: .beneath)
   }
 
+  /// Ends it, after a look at the program where that tells how it ended.
+  private func settle(_ execution: Execution, _ result: ExecutionResult) {
+    guard let program = execution.doubtful else { return end(execution, result) }
+    // It has told all that it had to tell.
+    running[execution.path] = nil
+    looks[execution.path] = try? Joiner.find(
+      program, leader: leader, stage: .sealedProgram(copying: programs.path(of: "henge-stage")), on: loop,
+      timeout: 5_000_000
+    ) { [weak self] isThere in
+      self?.looks[execution.path] = nil
+      self?.end(execution, isThere ? execution.ownResult : result)
+    }
+    if looks[execution.path] == nil { end(execution, result) }
+  }
+
   private func end(_ execution: Execution, _ result: ExecutionResult) {
     running[execution.path] = nil
     if running.isEmpty { restLater() }
@@ -149,6 +165,7 @@ final class Executions {
   func close() {
     drop()
     joiner = nil
+    looks = [:]
     waiting = []
     rest = nil
     let left = running.values
@@ -256,7 +273,7 @@ extension Executions {
         },
         try manager.unitChanges(where: { [weak self] in self?.running[$0] != nil }) { [weak self] change in
           guard let self, let execution = running[change.path], let result = execution.take(change) else { return }
-          end(execution, result)
+          settle(execution, result)
         },
       ]
       bus.onDisconnect = { [weak self] error in self?.disconnected(error) }

@@ -3,6 +3,20 @@ import Glibc
 import Linux
 import StageProtocol
 
+private let searchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+private func places(of program: String) -> [String] {
+  program.contains("/") ? [program] : searchPath.split(separator: ":").map { "\($0)/\(program)" }
+}
+
+/// Whether there is a program of that name, or at that path, which the machine's root may execute.
+func canExecute(_ program: String) -> Bool {
+  places(of: program).contains { place in
+    var status = stat()
+    return stat(place, &status) == 0 && status.st_mode & S_IFMT == S_IFREG && access(place, X_OK) == 0
+  }
+}
+
 /// Becomes a command of the operator's, as the machine's init would start it. All paths are the machine's, followed
 /// inside it. That it was executed shows by the end of the channel; the code of a failure is a shell's.
 func become(_ command: JoinedCommand, channel: Channel) throws(Failure) {
@@ -22,10 +36,9 @@ func become(_ command: JoinedCommand, channel: Channel) throws(Failure) {
     if chdir(directory) < 0, !home || chdir("/") < 0 {
       throw Failure("use the directory", directory, errno: .init(rawValue: errno))
     }
-    let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     let environment =
       [
-        "PATH=\(path)", "HOME=\(account.home)", "USER=\(account.name)", "LOGNAME=\(account.name)",
+        "PATH=\(searchPath)", "HOME=\(account.home)", "USER=\(account.name)", "LOGNAME=\(account.name)",
         "SHELL=\(account.shell)",
       ] + command.environment
     var arguments = command.arguments
@@ -36,9 +49,8 @@ func become(_ command: JoinedCommand, channel: Channel) throws(Failure) {
     }
     clinux_reset_signals()
     try check(clinux_close_range(3, true), "close descriptors")
-    let places = program.contains("/") ? [program] : path.split(separator: ":").map { "\($0)/\(program)" }
     var number = ENOENT
-    for place in places {
+    for place in places(of: program) {
       _ = withCStrings(arguments) { list in withCStrings(unique(environment)) { clinux_execute(place, list, $0) } }
       if errno != ENOENT && errno != ENOTDIR { number = errno }
     }

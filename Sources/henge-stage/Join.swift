@@ -42,6 +42,9 @@ func join(_ bytes: [UInt8], leader: Descriptor, channel: Channel) throws(Failure
   case .copy(let request):
     try copy(request, channel: channel)
     exit(0)
+  case .find(let program):
+    if canExecute(program) { try channel.send(.executing(0)) }
+    exit(0)
   case .command(let command): try become(command, channel: channel)
   case .execute(let arguments, let environment):
     guard let program = arguments.first else { throw Failure("execute", "nothing", "no program is named") }
