@@ -18,7 +18,7 @@ final class Attached {
     let pty = try Pty(in: try Descriptor.open("/dev/pts", .directory))
     let terminal = pty.terminal
     side = pty.controller
-    setTerminalSize(of: controller, columns: size.columns, rows: size.rows)
+    setTerminalSize(of: side.raw, columns: size.columns, rows: size.rows)
     guard let setsid = findProgram("setsid") else { throw Complaint("there is no setsid") }
     // A session of its own that has the terminal as its controlling one: signals of the terminal's need that.
     process = try ProcessRequest(
