@@ -122,6 +122,16 @@ public struct MachineManager: Sendable {
       try giveBack(path, record)
     }
     try store.remove(name)
+    if isHostsService(name) { try setEnabled([name], false) }
+  }
+
+  /// Gives a stopped machine another name, under which it starts with the host if it did before.
+  public func rename(_ name: MachineName, to new: MachineName) throws(Failure) {
+    let wasEnabled = isHostsService(name)
+    try store.rename(name, to: new)
+    guard wasEnabled else { return }
+    try setEnabled([name], false)
+    try setEnabled([new], true)
   }
 
   private func giveBack(_ path: String, _ record: MachineRecord) throws(Failure) {

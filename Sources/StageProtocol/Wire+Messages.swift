@@ -9,6 +9,7 @@ extension StagePlan {
     writer.list(candidates) { $0.text($1) }
     writer.list(arguments) { $0.text($1) }
     writer.list(environment) { $0.text($1) }
+    writer.byte(sockets)
     return writer.bytes
   }
 
@@ -21,6 +22,7 @@ extension StagePlan {
       name: try reader.text(), rootID: try reader.integer(), mountPoint: try reader.text(),
       operations: try reader.list { (reader) throws(WireError) in try reader.operation() },
       candidates: try reader.texts(), arguments: try reader.texts(), environment: try reader.texts())
+    sockets = try reader.byte()
     guard reader.isAtEnd else { throw WireError(expected: "the end of the plan") }
   }
 }

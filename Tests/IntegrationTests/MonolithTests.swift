@@ -26,8 +26,8 @@ struct MonolithTests {
   }
 
   /// Asks until the answer is there: a mail and a job of cron's come when they come.
-  private func await(
-    _ seconds: Double, _ sandbox: Sandbox, _ machine: String, _ line: String
+  private func comes(
+    within seconds: Double, _ sandbox: Sandbox, _ machine: String, _ line: String
   ) throws -> Bool {
     let end = now() + UInt64(seconds * 1e9)
     while true {
@@ -88,11 +88,11 @@ struct MonolithTests {
         let outcome = try inside(sandbox, machine, user: user, line)
         #expect(outcome.code == 0, "\(outcome)")
       }
-      #expect(try await (30, sandbox, machine, "grep -q heel /var/mail/mason"), "the mail did not come")
+      #expect(try comes(within: 30, sandbox, machine, "grep -q heel /var/mail/mason"), "the mail did not come")
       // cron's own minute.
       #expect(
-        try await (
-          90, sandbox, machine,
+        try comes(
+          within: 90, sandbox, machine,
           "test $(su postgres -c \"psql -tA -c 'SELECT count(*) FROM stocktaking' monolith\") -gt 0"
         ),
         "cron's job did not run")
