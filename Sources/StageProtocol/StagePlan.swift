@@ -14,6 +14,8 @@ public struct StagePlan: Sendable, Equatable {
   public var arguments: [String]
   /// Its environment, `NAME=value`.
   public var environment: [String]
+  /// How many listening sockets of the host's it gets, from descriptor 3 on.
+  public var sockets: UInt8 = 0
 
   /// A plan.
   public init(
@@ -91,6 +93,8 @@ public enum StageDescriptor {
   public static let plan: Int32 = 4
   /// The machine's user namespace, or when joining the leader's pidfd.
   public static let namespace: Int32 = 5
+  /// The first of the sockets that process 1 gets.
+  public static let sockets: Int32 = 6
   /// Of a joined process that copies: the stream.
   public static let stream: Int32 = 6
   /// For a mount that is to be attached: its detached tree. For a view: the first of them.
