@@ -56,7 +56,9 @@ struct NetworkTests {
       let counted = try lab.network(of: name)
       #expect((counted["bytesReceived"]?.intValue ?? 0) > 104_857_600 && (counted["bytesSent"]?.intValue ?? 0) > 0)
       try lab.succeed("terminate", name)
-      #expect(lab.sandbox.difference(from: before) == [])
+      // The folder that all running machines share stays.
+      let left = lab.sandbox.difference(from: before).filter { $0 != "+ file \(lab.sandbox.runtime)/machines" }
+      #expect(left == [])
     }
   }
 
