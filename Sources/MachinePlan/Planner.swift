@@ -71,7 +71,9 @@ struct Planner {
     if !host.cgroup.isOurs {
       throw PlanError(
         "the control group \(host.cgroup.own) is not ours to make groups in",
-        advice: "systemd-run --user --scope --property=Delegate=yes hengectl start \(machine.name)", isHostsFault: true)
+        advice:
+          "start it where the user's own systemd runs, or from a group that was given to the user: 'hengectl doctor'",
+        isHostsFault: true)
     }
     guard spec.machine.boot else {
       throw PlanError("Boot=no asks for a machine without an init", advice: "set Boot=yes")

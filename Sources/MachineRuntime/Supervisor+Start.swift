@@ -236,6 +236,9 @@ extension Supervisor {
       do {
         try adopt(stage)
       } catch {
+        // A process 1 that is on its way out already has no namespaces any more; its end, which tells what happened,
+        // comes next.
+        if let leader, !runSources.isEmpty, isExiting(leader.id) { return }
         _ = finish(Failure("supervise", name.description, "\(error)"))
       }
     }
