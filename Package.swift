@@ -90,7 +90,8 @@ let package = Package(
       ],
       swiftSettings: strict, linkerSettings: lean),
     .executableTarget(
-      name: "henge-supervisor", dependencies: ["MachineRuntime", "MachineSpec", "MachineStore", "Linux", logging],
+      name: "henge-supervisor",
+      dependencies: ["MachineRuntime", "MachineSpec", "MachineStore", "Linux", "Rootless", logging],
       swiftSettings: strict, linkerSettings: lean),
     .executableTarget(
       name: "henge-import", dependencies: ["Archive", "CLinux", "Images", "Linux", "MachineSpec", "TreeStream"],
@@ -110,6 +111,7 @@ let package = Package(
     .testTarget(name: "StageProtocolTests", dependencies: ["StageProtocol"], swiftSettings: strict),
     .testTarget(
       name: "MachinePlanTests", dependencies: ["MachinePlan", "MachineSpec", "StageProtocol"], swiftSettings: strict),
+    .testTarget(name: "MachineRuntimeTests", dependencies: ["MachineRuntime"], swiftSettings: strict),
     .testTarget(
       name: "ImagesTests", dependencies: ["Archive", "CLinux", "Images", "Linux", "MachineSpec", system],
       swiftSettings: strict),

@@ -31,7 +31,7 @@ extension MachineManager {
   private func kernel(_ facts: JSON) -> [Finding] {
     let release = facts["kernel"]?.stringValue ?? ""
     let numbers = release.split { $0 == "." || $0 == "-" }.prefix(2).compactMap { Int($0) }
-    // 6.8 takes layers of an overlay by descriptor, which is how they are mapped before they are merged.
+    // 6.8 takes layers of an overlay one by one, which is how they are mapped before they are merged.
     let isNew = numbers.count == 2 && (numbers[0], numbers[1]) >= (6, 8)
     let privilege = facts["privilege"]?.stringValue
     let isRoot = privilege == "root" || privilege == "namespace-root"

@@ -63,15 +63,19 @@ extension MachineManager {
 
   /// Whether a start is the host's systemd's to do: the machine is its service, and is to be started as it is.
   func startsAsService(_ name: MachineName, overrides: [String]) -> Bool {
-    overrides.isEmpty && hasSystemd && isInUsualPlaces && isEnabled(name)
+    overrides.isEmpty && isHostsService(name)
   }
+
+  /// Whether it is this machine, and not another installation's of the same name, that starts with the host.
+  func isHostsService(_ name: MachineName) -> Bool { hasSystemd && isInUsualPlaces && isEnabled(name) }
 
   /// Starts a machine as a service; it is told what comes of it when process 1 runs.
   ///
   /// - Throws: `Failure` with the supervisor's own words.
   func startService(_ name: MachineName) throws(Failure) {
     let service = Self.service(of: name)
-    let result = try systemctl(["start", service])
+    // Not `start`: a supervisor that has just let go of the machine may still be ending, and starting what runs is nothing.
+    let result = try systemctl(["restart", service])
     guard result.exit != .exited(0) else { return }
     // What the supervisor said last, and how it ended, the service manager knows.
     let said = try systemctl(["show", "--property=StatusText", "--value", service]).line

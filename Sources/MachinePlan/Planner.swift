@@ -30,13 +30,12 @@ extension MachinePlan {
     planner.operations += [.sealMount("/run/host"), .enterNamespaces, .hostname(planner.hostname), .adoptRoot]
     planner.mountKernel()
     planner.operations += [.pivot, .confine(dropped: planner.droppedCapabilities)]
-    self.init(
-      hostSteps: steps,
-      stage: StagePlan(
-        name: machine.name.description, rootID: machine.rootID, mountPoint: machine.mountPoint,
-        operations: planner.operations,
-        candidates: Planner.initCandidates, arguments: planner.initArguments, environment: planner.environment),
-      network: network, warnings: planner.warnings)
+    var stage = StagePlan(
+      name: machine.name.description, rootID: machine.rootID, mountPoint: machine.mountPoint,
+      operations: planner.operations,
+      candidates: Planner.initCandidates, arguments: planner.initArguments, environment: planner.environment)
+    network.passSockets(to: &stage)
+    self.init(hostSteps: steps, stage: stage, network: network, warnings: planner.warnings)
   }
 }
 
