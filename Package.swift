@@ -111,6 +111,7 @@ let package = Package(
     .testTarget(name: "StageProtocolTests", dependencies: ["StageProtocol"], swiftSettings: strict),
     .testTarget(
       name: "MachinePlanTests", dependencies: ["MachinePlan", "MachineSpec", "StageProtocol"], swiftSettings: strict),
+    .testTarget(name: "MachineRuntimeTests", dependencies: ["MachineRuntime"], swiftSettings: strict),
     .testTarget(
       name: "ImagesTests", dependencies: ["Archive", "CLinux", "Images", "Linux", "MachineSpec", system],
       swiftSettings: strict),

@@ -34,8 +34,8 @@ public struct MachineManager: Sendable {
     public var record: MachineRecord?
     /// What is wrong with its record or with what is left of it, in one line.
     public var error: String?
-    /// `stopped`, or what its supervisor says: `starting`, `booting`, `running`, `degraded`, `stopping`, `rebooting`;
-    /// `unknown` when what is left of it cannot be cleared away.
+    /// `stopped`, or what its supervisor says: `starting`, `booting`, `running`, `degraded`, `frozen`, `stopping`,
+    /// `rebooting`, `restarting`; `unknown` when what is left of it cannot be cleared away.
     public var state: String
     /// The leader's process id, when it runs.
     public var leader: Int32?

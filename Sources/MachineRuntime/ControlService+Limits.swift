@@ -45,7 +45,7 @@ extension Supervisor {
         // The first limit on memory may have brought the controller.
         if memoryWatch == nil { watchMemory() }
         startAutoScale()
-        if !changes.isEmpty { tell(event: "limits", details: ["limits": JSON(changes.map { "\($0.limit)" })]) }
+        if !changes.isEmpty { note(event: "limits", ["limits": JSON(changes.map { "\($0.limit)" })]) }
         responder.finish(["warnings": JSON(warnings)])
       } catch {
         responder.fail(VarlinkError(error))

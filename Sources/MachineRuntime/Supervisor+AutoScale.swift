@@ -37,9 +37,9 @@ extension Supervisor {
       switch result {
       case .success:
         plan?.group?.limits = new
-        tell(
+        note(
           event: "autoscale",
-          details: [
+          [
             "key": .string(key), "from": .string(policy.text(from)), "to": .string(policy.text(to)),
             "why": .string(to > from ? "pressure" : "calm"),
           ])

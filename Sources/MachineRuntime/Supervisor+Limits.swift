@@ -4,6 +4,12 @@ import Varlink
 
 /// What happens at a machine's limits.
 extension Supervisor {
+  /// Tells what happened at the machine's limits, in its log as well: there is whoever looks for a cause.
+  func note(event: String, _ details: JSON) {
+    log.notice("\(name): \(event) \(details.compact)")
+    tell(event: event, details: details)
+  }
+
   /// Watches for processes that the kernel kills for want of memory, as long as this run of the machine lasts.
   func watchMemory() {
     guard let host, let record else { return }
@@ -19,9 +25,9 @@ extension Supervisor {
   private func ranOutOfMemory(_ count: UInt64, _ victim: OOMVictim) {
     let policy = spec.resources.oomPolicy
     func text(_ value: String?) -> JSON { value.map { .string(printable($0, limit: 256)) } ?? .null }
-    tell(
+    note(
       event: "oom",
-      details: [
+      [
         "killed": JSON(count), "process": text(victim.process), "pid": victim.id.map { JSON($0) } ?? .null,
         "unit": text(victim.unit), "policy": .string(policy?.rawValue ?? "machine"),
       ])

@@ -59,6 +59,8 @@ public final class Supervisor {
   var patience: EventLoop.Source?
   /// What the operator wants of a machine that is ending; nil when it ends by itself.
   var asked: Stop?
+  /// Whether it was told to stop before its process 1 ran.
+  var isAborted = false
   var restarts = RestartTimes()
   var freezing: FreezeWatch?
   var isFrozen = false
