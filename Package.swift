@@ -90,7 +90,8 @@ let package = Package(
       ],
       swiftSettings: strict, linkerSettings: lean),
     .executableTarget(
-      name: "henge-supervisor", dependencies: ["MachineRuntime", "MachineSpec", "MachineStore", "Linux", logging],
+      name: "henge-supervisor",
+      dependencies: ["MachineRuntime", "MachineSpec", "MachineStore", "Linux", "Rootless", logging],
       swiftSettings: strict, linkerSettings: lean),
     .executableTarget(
       name: "henge-import", dependencies: ["Archive", "CLinux", "Images", "Linux", "MachineSpec", "TreeStream"],

@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string.h>
@@ -75,6 +76,21 @@ int clinux_inet_accept(int socket, bool *is_v4) {
   int result = accept4(socket, &name.any, &length, SOCK_CLOEXEC | SOCK_NONBLOCK);
   if (result >= 0) *is_v4 = name.any.sa_family == AF_INET || IN6_IS_ADDR_V4MAPPED(&name.v6.sin6_addr);
   return result;
+}
+
+int clinux_inet_only_listen(int socket) {
+  /* The packet begins with TCP's header; its flags are at 13. SYN and ACK together come only to whoever connects. */
+  struct sock_filter code[] = {
+      BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 13),
+      BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 0x12),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0x12, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, 0),
+      BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+  };
+  struct sock_fprog program = {.len = sizeof code / sizeof *code, .filter = code};
+  int on = 1;
+  if (setsockopt(socket, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) < 0) return -1;
+  return setsockopt(socket, SOL_SOCKET, SO_LOCK_FILTER, &on, sizeof on);
 }
 
 int clinux_inet_tell_local(int socket) {

@@ -81,7 +81,7 @@ extension MachineManager {
       mend: isOurs
         ? nil
         : hasSystemd
-          ? "systemd-run --user --scope --property=Delegate=yes hengectl start NAME"
+          ? "sudo loginctl enable-linger \(user.label), and log in rather than su"
           : "have root make a group, chown it and its cgroup.* files to \(user.uid):\(user.gid), and start from there")
   }
 }

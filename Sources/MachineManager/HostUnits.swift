@@ -63,8 +63,11 @@ extension MachineManager {
 
   /// Whether a start is the host's systemd's to do: the machine is its service, and is to be started as it is.
   func startsAsService(_ name: MachineName, overrides: [String]) -> Bool {
-    overrides.isEmpty && hasSystemd && isInUsualPlaces && isEnabled(name)
+    overrides.isEmpty && isHostsService(name)
   }
+
+  /// Whether it is this machine, and not another installation's of the same name, that starts with the host.
+  func isHostsService(_ name: MachineName) -> Bool { hasSystemd && isInUsualPlaces && isEnabled(name) }
 
   /// Starts a machine as a service; it is told what comes of it when process 1 runs.
   ///

@@ -34,8 +34,8 @@ public struct MachineManager: Sendable {
     public var record: MachineRecord?
     /// What is wrong with its record or with what is left of it, in one line.
     public var error: String?
-    /// `stopped`, or what its supervisor says: `starting`, `booting`, `running`, `degraded`, `stopping`, `rebooting`;
-    /// `unknown` when what is left of it cannot be cleared away.
+    /// `stopped`, or what its supervisor says: `starting`, `booting`, `running`, `degraded`, `frozen`, `stopping`,
+    /// `rebooting`, `restarting`; `unknown` when what is left of it cannot be cleared away.
     public var state: String
     /// The leader's process id, when it runs.
     public var leader: Int32?
@@ -122,6 +122,16 @@ public struct MachineManager: Sendable {
       try giveBack(path, record)
     }
     try store.remove(name)
+    if isHostsService(name) { try setEnabled([name], false) }
+  }
+
+  /// Gives a stopped machine another name, under which it starts with the host if it did before.
+  public func rename(_ name: MachineName, to new: MachineName) throws(Failure) {
+    let wasEnabled = isHostsService(name)
+    try store.rename(name, to: new)
+    guard wasEnabled else { return }
+    try setEnabled([name], false)
+    try setEnabled([new], true)
   }
 
   private func giveBack(_ path: String, _ record: MachineRecord) throws(Failure) {

@@ -16,6 +16,11 @@ public struct NetworkPlan: Sendable, Equatable {
   /// Ports on the host's loopback that the machine may reach.
   public var hostPorts: [HostPort] = []
 
+  /// The ports whose sockets go to the machine's own systemd.
+  public var unitPorts: [PublishedPort] { ports.filter { $0.socketUnit != nil } }
+  /// Each is one more descriptor of process 1's at its start.
+  static let mostUnitPorts = 16
+
   /// A loopback and nothing else.
   public init() {}
 }
@@ -50,6 +55,8 @@ public struct NetworkFacts: Sendable, Equatable {
   public var forwarders: [InstalledForwarder] = []
   /// Whether there is a `/dev/net/tun`.
   public var hasTun = true
+  /// Whether whoever starts machines may open it.
+  public var opensTun = true
   /// Whether the host has a default route of IPv6.
   public var routesIPv6 = true
 

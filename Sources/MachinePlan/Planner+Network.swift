@@ -10,6 +10,10 @@ extension Planner {
     case .none: return plan
     case .user:
       plan.forwarder = try forwarder()
+      if !host.network.opensTun {
+        warnings.append(
+          "/dev/net/tun is for the host's root only, so the machine is off the net: chmod 0666 /dev/net/tun")
+      }
       plan.nameServer = UserNetwork.nameServer
       plan.tap = tap(for: plan.forwarder)
     case .sockets, .veth, .hostInsecure:
@@ -17,11 +21,50 @@ extension Planner {
         "Mode=\(plan.mode) is not there yet", advice: "set Mode=user or Mode=none", isHostsFault: true)
     }
     plan.ports = spec.network.ports
+    try checkSocketUnits(plan.unitPorts)
     plan.hostPorts = spec.network.hostPorts
     if spec.network.handOff {
       warnings.append("HandOff=yes has no effect yet: connections are carried as packets")
     }
     return plan
+  }
+
+  /// A socket of UDP could be sent from to anywhere, which what listens for connections cannot be made to.
+  private func checkSocketUnits(_ ports: [PublishedPort]) throws(PlanError) {
+    if let port = ports.first(where: { $0.transport != .tcp }) {
+      throw PlanError("Port=\(port): only TCP goes to a socket unit", advice: "leave the socket unit away")
+    }
+    if ports.count > NetworkPlan.mostUnitPorts {
+      throw PlanError("a machine has at most \(NetworkPlan.mostUnitPorts) ports with a socket unit")
+    }
+  }
+
+  /// The machine's socket unit is told of the host's socket in place of its own.
+  private mutating func shapeSocketUnits(_ plan: NetworkPlan) {
+    var sockets: [(unit: String, lines: [String])] = []
+    for port in plan.unitPorts {
+      guard let unit = port.socketUnit else { continue }
+      let address =
+        switch port.bind {
+        case .v4(let number)?: "\(IPAddress.v4(number)):"
+        case .v6(let number)?: "[\(IPAddress.v6(number))]:"
+        case nil: "[::]:"
+        }
+      if !sockets.contains(where: { $0.unit == unit }) {
+        let only = if case .v6? = port.bind { "ipv6-only" } else { "both" }
+        sockets.append((unit, ["[Socket]", "BindIPv6Only=\(only)", "ListenStream="]))
+      }
+      for index in sockets.indices where sockets[index].unit == unit {
+        sockets[index].lines.append("ListenStream=\(address)\(port.host)")
+      }
+    }
+    for (unit, lines) in sockets {
+      let folder = "/run/systemd/system/\(unit).d"
+      operations += [
+        .directory("/run/systemd/system", mode: 0o755), .directory(folder, mode: 0o755),
+        .file("\(folder)/90-henge.conf", mode: 0o644, contents: Array((lines.joined(separator: "\n") + "\n").utf8)),
+      ]
+    }
   }
 
   var networkMode: NetworkMode { spec.network.mode ?? .user }
@@ -82,6 +125,7 @@ extension Planner {
   mutating func shapeNetwork(_ plan: NetworkPlan) {
     guard let tap = plan.tap else { return }
     shapeResolvConf(plan)
+    shapeSocketUnits(plan)
     let folder = "/run/systemd/network"
     operations += [
       .directory(folder, mode: 0o755),
@@ -119,6 +163,16 @@ extension Planner {
     let text = "# Written by Henge at each start; ResolvConf=off keeps what is here.\n"
     let lines = servers.map { "nameserver \($0)\n" }.joined()
     operations.append(.file("/etc/resolv.conf", mode: 0o644, contents: Array((text + lines).utf8)))
+  }
+}
+
+extension NetworkPlan {
+  /// By the way of socket activation: from descriptor 3 on, with the number of the process that they are for, which in
+  /// the machine is 1.
+  func passSockets(to stage: inout StagePlan) {
+    guard !unitPorts.isEmpty else { return }
+    stage.sockets = UInt8(clamping: unitPorts.count)
+    stage.environment += ["LISTEN_PID=1", "LISTEN_FDS=\(unitPorts.count)"]
   }
 }
 

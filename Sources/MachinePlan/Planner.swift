@@ -30,13 +30,12 @@ extension MachinePlan {
     planner.operations += [.sealMount("/run/host"), .enterNamespaces, .hostname(planner.hostname), .adoptRoot]
     planner.mountKernel()
     planner.operations += [.pivot, .confine(dropped: planner.droppedCapabilities)]
-    self.init(
-      hostSteps: steps,
-      stage: StagePlan(
-        name: machine.name.description, rootID: machine.rootID, mountPoint: machine.mountPoint,
-        operations: planner.operations,
-        candidates: Planner.initCandidates, arguments: planner.initArguments, environment: planner.environment),
-      network: network, warnings: planner.warnings)
+    var stage = StagePlan(
+      name: machine.name.description, rootID: machine.rootID, mountPoint: machine.mountPoint,
+      operations: planner.operations,
+      candidates: Planner.initCandidates, arguments: planner.initArguments, environment: planner.environment)
+    network.passSockets(to: &stage)
+    self.init(hostSteps: steps, stage: stage, network: network, warnings: planner.warnings)
   }
 }
 
@@ -72,7 +71,9 @@ struct Planner {
     if !host.cgroup.isOurs {
       throw PlanError(
         "the control group \(host.cgroup.own) is not ours to make groups in",
-        advice: "systemd-run --user --scope --property=Delegate=yes hengectl start \(machine.name)", isHostsFault: true)
+        advice:
+          "start it where the user's own systemd runs, or from a group that was given to the user: 'hengectl doctor'",
+        isHostsFault: true)
     }
     guard spec.machine.boot else {
       throw PlanError("Boot=no asks for a machine without an init", advice: "set Boot=yes")

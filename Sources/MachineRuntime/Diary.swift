@@ -56,10 +56,15 @@ extension Supervisor {
   /// - Parameters:
   ///   - event: one word.
   ///   - details: what else is known; texts may be the machine's, and are cut.
-  func tell(event: String, details: JSON = [:]) { diary.tell(event, details) }
+  func tell(event: String, details: JSON = [:]) {
+    log.notice("\(name): \(event) \(details.compact)")
+    diary.tell(event, details)
+  }
 
   /// Tells the phase that was entered just now.
   func tellPhase() {
+    // Without the lock it is another supervisor's machine.
+    guard lock != nil else { return }
     var details: JSON = [:]
     switch phase {
     case .idle: return

@@ -12,6 +12,7 @@ extension NetworkFacts {
       if access(path, X_OK) == 0 { facts.forwarders.append(InstalledForwarder(kind: kind, path: path)) }
     }
     facts.hasTun = access("/dev/net/tun", F_OK) == 0
+    facts.opensTun = access("/dev/net/tun", R_OK | W_OK) == 0
     facts.routesIPv6 = routesIPv6()
     return facts
   }

@@ -54,6 +54,8 @@ extension Supervisor {
     case (.up, .running) where isFrozen: return false
     case (.up, .running), (.up, .executed), (.booting, .executed):
       observer.responder.finish(["state": stateJSON])
+    // For whoever told it to stop in the middle of a start that is no failure.
+    case (.stopped, .stopped) where isAborted: observer.responder.finish(["state": stateJSON])
     case (.stopped(nil), .stopped): observer.responder.finish(["state": stateJSON])
     case (.stopped(let failure), _):
       let ended = Failure("wait for", name.description, "it stopped before it was \(observer.goal.rawValue)")

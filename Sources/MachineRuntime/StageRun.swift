@@ -29,14 +29,16 @@ final class StageRun {
 
   init(
     _ plan: StagePlan, program: Descriptor, userNamespace: UserNamespace, cgroup: CgroupDirectory, log: Descriptor,
-    on loop: EventLoop, completion: @escaping (Outcome) -> Void
+    sockets: [Descriptor] = [], on loop: EventLoop, completion: @escaping (Outcome) -> Void
   ) throws {
     let pair = try SocketPair(packets: true)
     channel = pair.first
     self.completion = completion
     var request = ProcessRequest(
       .descriptor(program), arguments: ["henge-stage", "boot"],
-      descriptors: [nil, nil, log, pair.second, try .sealedBytes(plan.encoded, name: "plan"), userNamespace.descriptor])
+      descriptors: [
+        nil, nil, log, pair.second, try .sealedBytes(plan.encoded, name: "plan"), userNamespace.descriptor,
+      ] + sockets)
     request.cgroup = cgroup.descriptor
     request.parentDeathSignal = SIGKILL
     outer = try request.start().process
@@ -61,7 +63,7 @@ final class StageRun {
       case .executing(let time): executing = time
       case .watchedFolder: systemdFolder = descriptor
       case .terminals: terminals = descriptor
-      case .connection, .copied, .mounted: break
+      case .connection, .copied, .folder, .mounted: break
       case .failed(let stage):
         failure = Failure(stage)
       }

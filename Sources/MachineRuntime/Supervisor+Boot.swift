@@ -56,7 +56,7 @@ extension Supervisor {
 
   /// Whether the kernel is taking a process down: bit `PF_EXITING` of the flags in `/proc/PID/stat`. Only for a child
   /// that has not been reaped, whose number is nobody else's.
-  private func isExiting(_ process: Int32) -> Bool {
+  func isExiting(_ process: Int32) -> Bool {
     let path = "/proc/\(process)/stat"
     guard let bytes = try? Descriptor.open(path).readAll(limit: 4096, subject: path),
       let end = bytes.lastIndex(of: UInt8(ascii: ")"))

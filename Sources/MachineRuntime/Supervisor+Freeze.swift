@@ -5,25 +5,34 @@ import Varlink
 
 /// Waits until a control group is frozen, or runs again: the kernel tells it by `POLLPRI` on `cgroup.events`.
 final class FreezeWatch {
+  /// What came of it.
+  enum Outcome {
+    case there
+    case late
+    /// It is stopped, or thawed to be.
+    case cancelled
+  }
+
   private let events: Descriptor
   private let wanted: String
   private var sources: [EventLoop.Source] = []
-  private var completion: ((Bool) -> Void)?
+  private var completion: ((Outcome) -> Void)?
 
   /// - Parameters:
   ///   - timeout: in microseconds.
-  ///   - completion: called once with whether it came to that in time.
+  ///   - completion: called once.
   init(
-    _ group: CgroupDirectory, frozen: Bool, on loop: EventLoop, timeout: UInt64, completion: @escaping (Bool) -> Void
+    _ group: CgroupDirectory, frozen: Bool, on loop: EventLoop, timeout: UInt64,
+    completion: @escaping (Outcome) -> Void
   ) throws {
     events = try group.descriptor.open("cgroup.events", .read, lookup: .beneath)
     wanted = frozen ? "frozen 1" : "frozen 0"
     self.completion = completion
     // EPOLLPRI; reading the file arms it for the next change.
     sources.append(
-      try loop.addIO(events.raw, IOEvents(rawValue: 0x2)) { [unowned self] _ in if isThere { end(true) } })
-    sources.append(try loop.addTimer(after: timeout) { [unowned self] in end(false) })
-    sources.append(try loop.addDefer { [unowned self] in if isThere { end(true) } })
+      try loop.addIO(events.raw, IOEvents(rawValue: 0x2)) { [unowned self] _ in if isThere { end(.there) } })
+    sources.append(try loop.addTimer(after: timeout) { [unowned self] in end(.late) })
+    sources.append(try loop.addDefer { [unowned self] in if isThere { end(.there) } })
   }
 
   private var isThere: Bool {
@@ -32,7 +41,9 @@ final class FreezeWatch {
     return String(decoding: bytes, as: UTF8.self).contains(wanted)
   }
 
-  private func end(_ result: Bool) {
+  func cancel() { end(.cancelled) }
+
+  private func end(_ result: Outcome) {
     guard let completion else { return }
     self.completion = nil
     for source in sources { source.cancel() }
@@ -57,14 +68,14 @@ extension Supervisor {
   }
 
   func freeze(_ responder: VarlinkResponder) throws {
-    guard case .up = phase, host != nil else {
+    guard case .up = phase, leader != nil else {
       throw Failure("freeze", name.description, "it is \(phase.name)", advice: "'hengectl wait \(name)' waits for it")
     }
     try change(to: true, responder)
   }
 
   func thaw(_ responder: VarlinkResponder) throws {
-    guard case .up = phase, host != nil else { throw Failure("thaw", name.description, "it is \(phase.name)") }
+    guard case .up = phase, leader != nil else { throw Failure("thaw", name.description, "it is \(phase.name)") }
     try change(to: false, responder)
   }
 
@@ -73,10 +84,13 @@ extension Supervisor {
     guard freezing == nil else { throw Failure(verb, name.description, "another command does one or the other now") }
     guard let host, isFrozen != frozen else { return responder.finish(["state": stateJSON]) }
     let payload = host.scope.payload
-    freezing = try FreezeWatch(payload, frozen: frozen, on: loop, timeout: 10_000_000) { [weak self] isDone in
+    freezing = try FreezeWatch(payload, frozen: frozen, on: loop, timeout: 10_000_000) { [weak self] outcome in
       guard let self else { return }
       freezing = nil
-      guard isDone else {
+      switch outcome {
+      case .there: break
+      case .cancelled: return responder.fail(VarlinkError(Failure(verb, name.description, "it is being stopped")))
+      case .late:
         if frozen { try? payload.write("cgroup.freeze", "0") }
         let failure = Failure(verb, name.description, "its processes did not follow within 10 s", kind: .timedOut)
         return responder.fail(VarlinkError(failure))
@@ -99,7 +113,7 @@ extension Supervisor {
   /// Before the machine is told to stop: nothing in a frozen one hears anything.
   func thawForStop() {
     guard isFrozen || freezing != nil else { return }
-    freezing = nil
+    freezing?.cancel()
     isFrozen = false
     try? host?.scope.payload.write("cgroup.freeze", "0")
     tell(event: "thawed")

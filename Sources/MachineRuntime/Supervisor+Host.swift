@@ -25,7 +25,7 @@ extension Supervisor {
 
   /// Tells the host's systemd how a machine is that runs as its service.
   func notifyHost() {
-    guard case .service? = plan?.group?.keeper, ServiceNotification.isWanted else { return }
+    guard isService, ServiceNotification.isWanted else { return }
     switch phase {
     case .idle, .starting: break
     // The machine's own boot goes on; nothing on the host waits for it.

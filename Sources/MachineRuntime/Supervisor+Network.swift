@@ -11,15 +11,21 @@ extension Supervisor {
     let context = NetworkContext(
       loop: loop, workplace: store.runtimeFolder(of: name),
       program: { [unowned self] () throws(Failure) in try carrierProgram() },
-      tell: { [unowned self] line in log.warning("\(name): network: \(line)") })
+      tell: { [unowned self] line in
+        log.warning("\(name): network: \(line)")
+        tell(event: "network", details: ["message": .string(line)])
+      })
     network = try networkBackend(for: plan, in: context)
   }
 
   /// Beside the boot: what carries the traffic is up long before a service of the machine's asks for it.
   func startNetwork(leader: Int32) throws(Failure) {
     guard let network, let host else { return }
-    let group = try host.scope.group.child("network")
-    try network.start(for: NetworkRun(leader: leader, userNamespace: host.userNamespace.descriptor, group: group))
+    // Ends with the machine's group, as all that is below it.
+    let guarded = try host.scope.group.child("network")
+    try network.start(
+      for: NetworkRun(
+        leader: leader, userNamespace: host.userNamespace.descriptor, group: host.scope.supervisor, guarded: guarded))
   }
 
   /// The ports, asked for and changed while the machine runs.

@@ -217,7 +217,8 @@ extension Supervisor {
     let errors = try folder.open(
       "stage.log", [.write, .create, .append, .noFollow], lookup: .beneath, mode: 0o600)
     stage = try StageRun(
-      plan.stage, program: program, userNamespace: host.userNamespace, cgroup: host.scope.payload, log: errors, on: loop
+      plan.stage, program: program, userNamespace: host.userNamespace, cgroup: host.scope.payload, log: errors,
+      sockets: network?.unitSockets ?? [], on: loop
     ) { [unowned self] outcome in stageEnded(outcome) }
     mark("stage")
   }
@@ -235,6 +236,9 @@ extension Supervisor {
       do {
         try adopt(stage)
       } catch {
+        // A process 1 that is on its way out already has no namespaces any more; its end, which tells what happened,
+        // comes next.
+        if let leader, !runSources.isEmpty, isExiting(leader.id) { return }
         _ = finish(Failure("supervise", name.description, "\(error)"))
       }
     }

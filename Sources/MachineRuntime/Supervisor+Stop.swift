@@ -74,6 +74,7 @@ extension Supervisor {
 
   private func abort(_ reason: Stop) {
     try? host?.scope.payload.kill()
+    isAborted = true
     _ = finish(Failure("start", name.description, "it was told to stop meanwhile"))
   }
 
@@ -122,6 +123,7 @@ extension Supervisor {
     if case .restarting = phase {} else { enter(.stopping(.reboot)) }
     deadline = nil
     asked = nil
+    isFrozen = false
     do {
       guard let group = plan?.group, var scope = host?.scope else { return }
       try cgroups.renewPayload(of: &scope, group)
@@ -141,7 +143,7 @@ extension Supervisor {
   private func endRun() {
     runSources = []
     patience = nil
-    freezing = nil
+    freezing?.cancel()
     isFrozen = false
     suspendUnitWaits()
     progress = nil
@@ -172,6 +174,9 @@ extension Supervisor {
     console?.close()
     console = nil
     undo.run()
+    // Told with the lock still held, and before it goes altogether.
+    phase = .stopped(failure)
+    tellPhase()
     hostBus?.close()
     if let record, record.isEphemeral, let lock { try? store.discard(name, lock: lock) }
     lock = nil

@@ -30,6 +30,8 @@ public final class Supervisor {
   var cgroups: any CgroupBackend = DirectCgroups()
   /// The host's systemd, where it has one; connected to when it is first needed.
   var hostManager = HostManager.none
+  /// Whether that is told how the machine is, because the machine is its service.
+  var isService = false
   var hostBus: HostBus?
   var registration: MachinedRegistration?
   /// What connects the machine with the world outside; from when its network namespace is there.
@@ -57,6 +59,8 @@ public final class Supervisor {
   var patience: EventLoop.Source?
   /// What the operator wants of a machine that is ending; nil when it ends by itself.
   var asked: Stop?
+  /// Whether it was told to stop before its process 1 ran.
+  var isAborted = false
   var restarts = RestartTimes()
   var freezing: FreezeWatch?
   var isFrozen = false
@@ -127,6 +131,7 @@ public final class Supervisor {
   ///
   /// - Throws: `Failure` when it came to nothing, or ended otherwise than well.
   public func runService() throws {
+    isService = true
     try loop.post { [unowned self] in
       do {
         try start(overrides: [])

@@ -53,6 +53,12 @@ public struct Places: Sendable, Equatable {
         from: "XDG_RUNTIME_DIR, nor is there a /run/user/\(getuid()) of this user's,"))
   }
 
+  /// What a login would have told: it leads to the user's own service manager as well.
+  public static var loginEnvironment: [String] {
+    guard variable("XDG_RUNTIME_DIR") == nil, let folder = runtimeFolderOfLogin() else { return [] }
+    return ["XDG_RUNTIME_DIR=\(folder)"]
+  }
+
   /// The folder that a login makes for a user, for programs that were started without what a login sets, by `su` or cron.
   /// Only one that is the user's alone: nowhere else in `/run` or `/tmp` is a name safe from other users.
   private static func runtimeFolderOfLogin() -> String? {

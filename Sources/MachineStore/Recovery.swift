@@ -23,6 +23,17 @@ extension MachineStore {
     return MachineState(json: json)
   }
 
+  /// The processes that were noted as supervisors of machines; whether they still are, nobody has looked.
+  public func supervisors() -> [(name: MachineName, process: Int32)] {
+    guard let folder = try? Descriptor.open("\(places.runtime)/machines", .directory),
+      let names = try? folder.names(), let boot = try? currentBootID()
+    else { return [] }
+    return names.sorted().compactMap { text in
+      guard let name = try? MachineName(text), let state = state(of: name), state.bootID == boot else { return nil }
+      return (name, state.supervisor)
+    }
+  }
+
   /// Ends and removes what a killed supervisor left. Only for the holder of the lock, which proves that it is gone.
   ///
   /// - Throws: `Failure` when processes do not end within 5 s or something cannot be removed.

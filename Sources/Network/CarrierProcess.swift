@@ -20,9 +20,11 @@ final class CarrierProcess {
   /// - Parameters:
   ///   - network: the machine's network namespace.
   ///   - extra: what the kind of process takes besides.
+  ///   - group: the control group that it is born in.
   ///   - onEnd: called once with why it ended; not after `end`.
   init(
-    _ request: CarrierRequest, network: Descriptor, extra: Descriptor, run: NetworkRun, in context: NetworkContext,
+    _ request: CarrierRequest, network: Descriptor, extra: Descriptor, run: NetworkRun, group: CgroupDirectory,
+    in context: NetworkContext,
     onEnd: @escaping (String) -> Void
   ) throws(Failure) {
     let channels = try SocketPair(packets: true)
@@ -35,7 +37,7 @@ final class CarrierProcess {
         nil, nil, outputs.second, channels.second, try .sealedBytes(request.encoded, name: "request"),
         run.userNamespace, network, extra,
       ])
-    spawn.cgroup = run.group.descriptor
+    spawn.cgroup = group.descriptor
     spawn.newSession = true
     spawn.parentDeathSignal = SIGKILL
     (process, id) = try spawn.start()

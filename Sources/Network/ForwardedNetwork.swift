@@ -16,6 +16,9 @@ final class ForwardedNetwork: NetworkBackend {
   private var keeper: Keeper?
   /// Its end closes with this process, whatever becomes of it; a forwarder that watches the other one ends then.
   private var lifeline: Descriptor?
+  /// Why there is no guard; nil where there is one, or where there is no forwarder yet.
+  private var unguarded: String?
+  private var isGuarded = false
   private let publisher: PortPublisher
   private let doors: HostDoors
 
@@ -36,18 +39,32 @@ final class ForwardedNetwork: NetworkBackend {
     let network = try Descriptor.open("/proc/\(run.leader)/ns/net")
     let lifeline = try SocketPair(packets: false)
     self.lifeline = lifeline.first
+    setGuard(over: run.guarded)
     let request = CarrierRequest.forward(
       ForwardRequest(
         supervisor: getpid(), workplace: context.workplace, tap: tap, program: forwarder.path,
         arguments: ForwarderProgram.arguments(forwarder, tap: tap)))
     let keeper = Keeper("\(forwarder.kind)", in: context) { [context] onEnd throws(Failure) in
       try CarrierProcess(
-        request, network: network, extra: lifeline.second, run: run, in: context, onEnd: onEnd)
+        request, network: network, extra: lifeline.second, run: run, group: run.guarded, in: context, onEnd: onEnd)
     }
     self.keeper = keeper
     keeper.start()
     publisher.start(for: run, network: network)
     doors.start(for: run, network: network)
+  }
+
+  /// The group, and with it the guard, stays while the machine boots anew.
+  private func setGuard(over group: CgroupDirectory) {
+    guard !isGuarded else { return }
+    do {
+      try Guard.set(over: group)
+      isGuarded = true
+      unguarded = nil
+    } catch {
+      unguarded = error.reason
+      context.tell("\(error.description): the host's own addresses can be reached from the machine")
+    }
   }
 
   func stop() {
@@ -58,6 +75,8 @@ final class ForwardedNetwork: NetworkBackend {
     lifeline = nil
     leader = nil
   }
+
+  var unitSockets: [Descriptor] { publisher.unitSockets }
 
   var ports: [PublishedPort] { publisher.ports }
 
@@ -78,6 +97,7 @@ final class ForwardedNetwork: NetworkBackend {
     return [
       "mode": .string(NetworkMode.user.rawValue), "forwarder": .string(forwarder.kind.rawValue),
       "reason": .string(forwarder.reason), "process": keeper?.process.map { JSON($0.id) } ?? .null,
+      "guarded": .bool(isGuarded), "unguarded": JSON(unguarded),
       "restarts": JSON(keeper?.restarts ?? 0), "lastEnd": JSON(keeper?.lastEnd), "interface": .string(tap.name),
       "addresses": .array(
         tap.addresses.compactMap { address in IPAddress(address.bytes).map { .string("\($0)/\(address.prefix)") } }),

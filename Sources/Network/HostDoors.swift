@@ -33,7 +33,7 @@ final class HostDoors {
     let keeper = Keeper("relay to the host", in: context) { [context, counters] onEnd throws(Failure) in
       counters.noneOpen()
       return try CarrierProcess(
-        request, network: network, extra: counters.file, run: run, in: context, onEnd: onEnd)
+        request, network: network, extra: counters.file, run: run, group: run.group, in: context, onEnd: onEnd)
     }
     self.keeper = keeper
     keeper.start()

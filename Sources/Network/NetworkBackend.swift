@@ -25,6 +25,9 @@ public protocol NetworkBackend: AnyObject {
   /// Ends with this run of the machine, which has ended or is about to start anew.
   func stop()
 
+  /// Listening sockets of the host's for the machine's own socket units, in the order of the plan's.
+  var unitSockets: [Descriptor] { get }
+
   /// The ports of the host that lead into the machine.
   var ports: [PublishedPort] { get }
 
@@ -68,14 +71,17 @@ public struct NetworkRun {
   public var leader: Int32
   /// The machine's user namespace.
   public var userNamespace: Descriptor
-  /// The control group that processes of the network's are born in.
+  /// The control group that relays are born in.
   public var group: CgroupDirectory
+  /// The control group that forwarders are born in, which has nobody else in it.
+  public var guarded: CgroupDirectory
 
   /// One run of a machine.
-  public init(leader: Int32, userNamespace: Descriptor, group: CgroupDirectory) {
+  public init(leader: Int32, userNamespace: Descriptor, group: CgroupDirectory, guarded: CgroupDirectory) {
     self.leader = leader
     self.userNamespace = userNamespace
     self.group = group
+    self.guarded = guarded
   }
 }
 
@@ -90,6 +96,7 @@ public func networkBackend(for plan: NetworkPlan, in context: NetworkContext) th
 final class LoopbackOnly: NetworkBackend {
   let description = "loopback only"
   let ports: [PublishedPort] = []
+  let unitSockets: [Descriptor] = []
 
   var state: JSON { ["mode": .string(NetworkMode.none.rawValue)] }
 

@@ -37,6 +37,11 @@ final class PortPublisher {
     for port in ports { try add(port) }
   }
 
+  /// Those that no relay takes connections from.
+  var unitSockets: [Descriptor] {
+    published.filter { $0.port.socketUnit != nil }.flatMap { $0.entries.map(\.socket) }
+  }
+
   var ports: [PublishedPort] { published.map(\.port) }
 
   private func add(_ port: PublishedPort) throws(Failure) {
@@ -50,6 +55,9 @@ final class PortPublisher {
     var entries: [Entry] = []
     for (host, guest) in zip(port.host.ports, port.guest.ports) {
       let socket = try HostSocket.open(port.transport, port.bind, host)
+      if port.socketUnit != nil {
+        try check(clinux_inet_only_listen(socket.raw), "keep to listening the socket of", "\(port)")
+      }
       entries.append(Entry(id: nextID, socket: socket, guestPort: guest))
       nextID += 1
     }
@@ -57,6 +65,11 @@ final class PortPublisher {
   }
 
   func publish(_ port: PublishedPort) throws(Failure) {
+    guard port.socketUnit == nil else {
+      throw Failure(
+        "publish", "\(port)", "a machine's systemd gets sockets when it starts, and not later",
+        advice: "write it as Port= in the spec, or leave the socket unit away", kind: .usage)
+    }
     try add(port)
     guard run != nil else { return }
     if let relay = keeper?.process, let last = published.last {
@@ -67,7 +80,7 @@ final class PortPublisher {
   }
 
   func withdraw(_ port: PublishedPort) throws(Failure) {
-    guard let index = published.firstIndex(where: { $0.port == port }) else {
+    guard let index = published.firstIndex(where: { $0.port == port && port.socketUnit == nil }) else {
       throw Failure(
         "withdraw", "\(port)", "it is not published", advice: "'hengectl port NAME list' shows what is",
         kind: .notFound)
@@ -91,12 +104,14 @@ final class PortPublisher {
 
   /// Nobody has a relay who publishes nothing.
   private func startRelay() {
-    guard let (run, network) = run, keeper == nil, !published.isEmpty else { return }
+    guard let (run, network) = run, keeper == nil,
+      published.contains(where: { $0.port.socketUnit == nil })
+    else { return }
     let request = CarrierRequest.relay(RelayRequest(supervisor: getpid(), workplace: context.workplace))
     let keeper = Keeper("relay", in: context) { [unowned self] onEnd throws(Failure) in
       counters.noneOpen()
       let relay = try CarrierProcess(
-        request, network: network, extra: counters.file, run: run, in: context, onEnd: onEnd)
+        request, network: network, extra: counters.file, run: run, group: run.group, in: context, onEnd: onEnd)
       for one in published { tell(relay, of: one) }
       return relay
     }
@@ -105,7 +120,7 @@ final class PortPublisher {
   }
 
   private func tell(_ relay: CarrierProcess, of published: (port: PublishedPort, entries: [Entry])) {
-    for entry in published.entries {
+    for entry in published.entries where published.port.socketUnit == nil {
       let command = RelayCommand.publish(
         id: entry.id, datagrams: published.port.transport == .udp,
         targets: targets.map { RelayTarget(address: $0, port: entry.guestPort) })

@@ -18,13 +18,16 @@ public enum ParentNamespace {
   /// Executed again, because the kernel asks whose memory a process has: what is in `/proc` of our children would
   /// belong to the host's root otherwise. Only for a process with a single thread.
   ///
-  /// - Parameter environment: `NAME=value`, for what cannot be found out any more once the user is root.
+  /// - Parameters:
+  ///   - environment: `NAME=value`, for what cannot be found out any more once the user is root.
+  ///   - residents: processes that may be in such a namespace already. The first that is in one with the same ids is
+  ///     joined there: who is in another one has no rights over its machines.
   /// - Throws: `Failure` that says what the host lacks; this process is unchanged then.
-  public static func enter(environment: [String]) throws(Failure) -> Never {
+  public static func enter(environment: [String], residents: [Int32] = []) throws(Failure) -> Never {
     let user = OrdinaryUser.current()
     let map = ParentMap(of: user, SubordinateIDs(of: user))
     guard map.machines > 0 else { throw tooFewIDs(user) }
-    try join(user, map)
+    if !residents.contains(where: { join($0, map) }) { try make(user, map) }
     guard geteuid() == 0, getegid() == 0 else {
       throw Failure("run machines for", user.label, "the user's namespace has no root")
     }
@@ -49,7 +52,19 @@ public enum ParentNamespace {
       advice: SubordinateIDs.command(for: user), kind: .refused)
   }
 
-  private static func join(_ user: OrdinaryUser, _ map: ParentMap) throws(Failure) {
+  /// Joins a process in its user namespace, with mounts of our own; false where that cannot be. The kernel lets nobody
+  /// but the user who made it do that.
+  private static func join(_ process: Int32, _ map: ParentMap) -> Bool {
+    guard let folder = try? Descriptor.open("/proc/\(process)", [.path, .directory]),
+      let users = try? folder.readFile("uid_map"), OwnIDs.extents(of: users) == map.users,
+      let groups = try? folder.readFile("gid_map"), OwnIDs.extents(of: groups) == map.groups,
+      let namespace = try? folder.open("ns/user", .read, lookup: .trusted),
+      (try? joinNamespaces(namespace, .user)) != nil
+    else { return false }
+    return (try? unshareNamespaces(.mount)) != nil
+  }
+
+  private static func make(_ user: OrdinaryUser, _ map: ParentMap) throws(Failure) {
     var here = [CChar](repeating: 0, count: 4096)
     let folder = getcwd(&here, here.count).map { String(cString: $0) }
     var release: Int32 = -1

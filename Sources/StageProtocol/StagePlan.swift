@@ -14,6 +14,8 @@ public struct StagePlan: Sendable, Equatable {
   public var arguments: [String]
   /// Its environment, `NAME=value`.
   public var environment: [String]
+  /// How many listening sockets of the host's it gets, from descriptor 3 on.
+  public var sockets: UInt8 = 0
 
   /// A plan.
   public init(
@@ -49,6 +51,8 @@ public enum StageMessage: Sendable, Equatable {
   case mounted(UInt64)
   /// A joined process has a connection, which comes along.
   case connection
+  /// A folder of the machine comes along as a detached mount; this is where it belongs.
+  case folder(String)
   /// A joined process has copied what it was told to.
   case copied(CopyResult)
   /// It did not work; nothing more follows.
@@ -89,9 +93,11 @@ public enum StageDescriptor {
   public static let plan: Int32 = 4
   /// The machine's user namespace, or when joining the leader's pidfd.
   public static let namespace: Int32 = 5
+  /// The first of the sockets that process 1 gets.
+  public static let sockets: Int32 = 6
   /// Of a joined process that copies: the stream.
   public static let stream: Int32 = 6
-  /// For a mount that is to be attached: its detached tree.
+  /// For a mount that is to be attached: its detached tree. For a view: the first of them.
   public static let tree: Int32 = 6
   /// And the user namespace that maps its ids.
   public static let users: Int32 = 7

@@ -44,8 +44,19 @@ private func execute(_ plan: StagePlan, setup: Setup) throws(Failure) {
   umask(0o022)
   clinux_reset_signals()
   try check(clinux_close_range(3, true), "close descriptors")
-  try setup.channel.send(.executing(clinux_monotonic_microseconds()))
+  guard plan.sockets > 0 else {
+    try setup.channel.send(.executing(clinux_monotonic_microseconds()))
+    throw becomeInit(plan)
+  }
+  // They belong where the channel is, which goes elsewhere until it closes on exec.
+  let channel = Channel(Descriptor(adopting: try check(fcntl(setup.channel.socket.raw, F_DUPFD_CLOEXEC, 128), "move")))
+  try channel.send(.executing(clinux_monotonic_microseconds()))
+  for index in 0..<Int32(plan.sockets) { dup2(StageDescriptor.sockets + index, 3 + index) }
+  channel.report(becomeInit(plan))
+  exit(1)
+}
 
+private func becomeInit(_ plan: StagePlan) -> Failure {
   var lastFailure: Failure?
   for candidate in plan.candidates {
     let result = withCStrings([candidate] + plan.arguments) { arguments in
@@ -55,7 +66,7 @@ private func execute(_ plan: StagePlan, setup: Setup) throws(Failure) {
       try check(result, "execute", candidate)
     } catch {
       if error.errno == .noSuchFileOrDirectory, access(candidate, F_OK) == 0 {
-        throw Failure(
+        return Failure(
           "execute", candidate, "the interpreter or loader that it names is not there",
           advice: "use an image that has all of its init")
       }
@@ -63,7 +74,7 @@ private func execute(_ plan: StagePlan, setup: Setup) throws(Failure) {
       if error.errno != .noSuchFileOrDirectory || lastFailure == nil { lastFailure = error }
     }
   }
-  throw lastFailure ?? Failure("execute", "an init", "the plan names none")
+  return lastFailure ?? Failure("execute", "an init", "the plan names none")
 }
 
 extension Failure {

@@ -52,8 +52,9 @@ private func make(_ path: String, in root: Descriptor) throws(Failure) {
 private func show(_ name: String, in root: Descriptor) throws(Failure) {
   guard let source = try? Descriptor.open("/\(name)", [.path, .directory]) else { return }
   try make(name, in: root)
-  // With what is mounted below it: a container's /etc/resolv.conf is a mount of its own. Of /proc nobody needs that.
-  let tree = try MountTree(copying: "", from: source, recursive: name != "proc")
+  // With what is mounted below it: a container's /etc/resolv.conf is a mount of its own, and who is not the host's root
+  // may not look beneath a mount.
+  let tree = try MountTree(copying: "", from: source, recursive: true)
   if name != "proc" { try tree.change(set: [.readOnly, .noSetID, .noDevices], recursive: true) }
   try tree.attach(on: try root.open(name, [.path, .directory], lookup: .beneath))
 }

@@ -13,6 +13,7 @@ import Logging
 import MachineRuntime
 import MachineSpec
 import MachineStore
+import Rootless
 
 LoggingSystem.bootstrap(LineLog.init)
 
@@ -44,6 +45,8 @@ do {
     let supervisor = try Supervisor(name: name, places: places, connection: nil, log: Logger(label: "henge"))
     print(try supervisor.planJSON(overrides: Array(arguments.dropFirst())).compact)
   } else if isService {
+    // As hengectl does for a user whose machine it is.
+    if geteuid() != 0 { try ParentNamespace.enter(environment: places.environment) }
     try Supervisor(name: name, places: places, connection: nil, log: Logger(label: "henge")).runService()
   } else {
     try Supervisor(name: name, places: places, connection: 3, stage: (4, 5), log: Logger(label: "henge")).run()

@@ -4,7 +4,6 @@ import Linux
 import MachineManager
 import MachineSpec
 import MachineStore
-import Rootless
 import Varlink
 
 struct Plan: ParsableCommand {
@@ -58,7 +57,7 @@ struct Doctor: ParsableCommand {
     let places = try Places.current()
     if geteuid() != 0 {
       do throws(Failure) {
-        try ParentNamespace.enter(environment: places.environment)
+        try enterParentNamespace(places)
       } catch {
         // What keeps the user out of it is what the findings are about.
         Terminal.complain(error.description)

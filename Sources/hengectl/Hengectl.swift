@@ -82,6 +82,16 @@ private func usageLine(_ message: String, _ full: String) -> String {
 /// to ids that only that root may touch.
 func manager() throws -> MachineManager {
   let places = try Places.current()
-  if geteuid() != 0 { try ParentNamespace.enter(environment: places.environment) }
+  if geteuid() != 0 { try enterParentNamespace(places) }
   return try MachineManager(places)
+}
+
+/// Becomes root of the user's own namespace: the one that the machine named on the command line is in, else any that is
+/// there, else a new one.
+func enterParentNamespace(_ places: Places) throws(Failure) -> Never {
+  let words = Set(CommandLine.arguments)
+  let supervisors = MachineStore(places).supervisors()
+  let named = supervisors.filter { words.contains($0.name.description) }
+  try ParentNamespace.enter(
+    environment: places.environment + Places.loginEnvironment, residents: (named + supervisors).map(\.process))
 }

@@ -79,6 +79,7 @@ struct Status: ParsableCommand {
     let since = state?["started"]?.intValue.flatMap { UInt64(exactly: $0) }.map { " since \(date($0))" } ?? ""
     line("State", Terminal.colour(text("state") ?? "stopped") + since)
     if let status = text("status"), !status.isEmpty { line("Says", status) }
+    if let restarts = state?["restarts"]?.intValue, restarts > 0 { line("Restarts", "\(restarts)") }
     switch record.root {
     case .layers(let image, _): line("Image", "\(image) (layers with mapped ids, what changes lies above)")
     case .copy(let image): line("Image", "\(image) (a copy of the machine's own)")

@@ -61,7 +61,7 @@ struct Rename: ParsableCommand {
   @Argument(help: "Its new name.") var newName: String
 
   func run() throws {
-    try manager().store.rename(try MachineName(name), to: try MachineName(newName))
+    try manager().rename(try MachineName(name), to: try MachineName(newName))
   }
 }
 

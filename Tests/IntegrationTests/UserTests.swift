@@ -63,6 +63,13 @@ struct UserTests {
         #expect(try guests[index].run("systemctl", "is-system-running").text == "running")
       }
       try lookAtRights(host)
+      for user in host.users {
+        for machine in ["one", "two"] {
+          try user.succeed("exec", machine, "--", "systemd-cat", "-t", "test", "echo", "for \(machine)")
+          try user.succeed("exec", machine, "--", "journalctl", "--sync")
+          #expect(try user.succeed("journal", machine, "-t", "test", "-o", "cat") == "for \(machine)")
+        }
+      }
       let (first, second) = (host.users[0], host.users[1])
       #expect(try first.hengectl("list", "--json").json().arrayValue?.count == 2)
       let leader = guests[0].leader

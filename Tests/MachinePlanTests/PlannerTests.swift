@@ -39,6 +39,20 @@ private func plan(_ text: String, host facts: HostFacts = host(), machine: Machi
     #expect(try plan("") == plan(""))
   }
 
+  /// Who keeps the host's control groups decides what the machine's is called, and nothing else about it.
+  @Test func theKeeperOfTheControlGroupsNamesTheMachines() throws {
+    var facts = host()
+    func name(_ keeper: CgroupKeeper) throws -> String {
+      facts.cgroup.keeper = keeper
+      let group = try #require(try plan("", host: facts).group)
+      #expect(group.keeper == keeper && group.delegate == 524288)
+      return group.name
+    }
+    #expect(try name(.nobody) == "henge-web-01234567")
+    #expect(try name(.scope) == "henge-web-01234567.scope")
+    #expect(try name(.service("henge@web.service")) == "henge@web.service")
+  }
+
   /// What the machine must not undo has to be mounted before its own mount namespace is made of copies, and what shows
   /// its namespaces after.
   @Test func theOrderThatTheKernelNeeds() throws {

@@ -130,7 +130,10 @@ private func name(_ text: String) throws -> MachineName { try MachineName(text) 
 /// What a killed supervisor leaves must go, and nothing that a damaged state names besides.
 @Suite(.enabled(if: geteuid() == 0 && cgroupMount() != nil, "needs root and control groups of version 2"))
 struct RecoveryTests {
-  @Test(arguments: [("henge-m-0123abcd", true), ("henge-m", false), ("henge-mm-0123abcd", false), ("other", false)])
+  @Test(arguments: [
+    ("henge-m-0123abcd", true), ("henge-m-0123abcd.scope", true), ("henge@m.service", true), ("henge-m", false),
+    ("henge-mm-0123abcd", false), ("henge-m-0123abcd.service", false), ("henge@mm.service", false), ("other", false),
+  ])
   func onlyTheMachinesOwnGroupIsRemoved(group: String, goes: Bool) throws {
     try withStore { store, path in
       let mount = try #require(cgroupMount())

@@ -8,6 +8,7 @@
 #include "clinux_descriptor.h"
 #include "clinux_mount.h"
 #include "clinux_files.h"
+#include "clinux_guard.h"
 #include "clinux_inet.h"
 #include "clinux_namespace.h"
 #include "clinux_network.h"

@@ -24,6 +24,12 @@ int clinux_inet_no_delay(int socket);
 /* accept4(2), non-blocking; *is_v4 says whether the peer speaks IPv4, also where it came through a socket of IPv6. */
 int clinux_inet_accept(int socket, bool *is_v4);
 
+/*
+ * For a listening socket that is given away: it takes connections, but whoever has it cannot make it connect. An answer
+ * to a connection of its own never gets through to it, and nobody can take that back (SO_ATTACH_FILTER, SO_LOCK_FILTER).
+ */
+int clinux_inet_only_listen(int socket);
+
 /* Whoever sent a datagram, and which address of ours it was sent to. Two are equal when all their bytes are. */
 struct clinux_inet_peer {
   uint8_t address[16];

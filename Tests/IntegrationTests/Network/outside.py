@@ -2,11 +2,11 @@
 """The world outside, for tests: in a network namespace of the test's own.
 
 outside.py ADDRESS4 ADDRESS6 [EXTRA…]
-  port 80    GET /N answers N bytes that a seed of /dev/urandom repeats; PUT answers the digest of what came; TCP, both
+  port 80    GET /N answers N bytes, GET /N/digest their digest; PUT answers the digest of what came; TCP, both
   port 7     echoes, TCP and UDP, both
   port 9     sends nothing and keeps the connection, TCP, both
   port 53    answers every A and AAAA question with the two addresses, UDP and TCP
-  EXTRA      is ADDRESS or ADDRESS:PORT (80 where none is named) of listeners that answer "reached"
+  EXTRA      is ADDRESS or ADDRESS/PORT (80 where none is named) of listeners that answer "reached"
 
 Prints "ready" when all of that is there.
 """
@@ -27,8 +27,17 @@ async def http(reader, writer):
             method, path, _ = head.split("\r\n")[0].split(" ", 2)
             fields = {k.lower(): v.strip() for k, _, v in (l.partition(":") for l in head.split("\r\n")[1:])}
             if method == "GET":
-                left = int(path.strip("/") or 0)
-                digest = hashlib.sha256()
+                size, _, wanted = path.strip("/").partition("/")
+                left = int(size or 0)
+                if wanted == "digest":
+                    digest = hashlib.sha256()
+                    while left > 0:
+                        digest.update(SEED[: min(left, len(SEED))])
+                        left -= min(left, len(SEED))
+                    body = digest.hexdigest().encode() + b"\n"
+                    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+                    await writer.drain()
+                    continue
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nX-Seed: 1\r\n\r\n" % left)
                 while left > 0:
                     piece = SEED[: min(left, len(SEED))]
