@@ -161,6 +161,10 @@ package final class TarSource {
         lines, permissions: entry.permissions, resolve: { $0.id.flatMap { UInt32(exactly: $0) } })
       {
         result.attributes.append(TreeMetadata.Attribute(name: Array(name.utf8), value: value))
+        // What a mode shows of a group is the mask where there is one; libarchive gives the group's own.
+        if name == AttributeIDs.accessACL, let mask = try? ACLBytes.decode(value).first(where: { $0.tag == 0x10 }) {
+          result.permissions = result.permissions & ~0o070 | UInt32(mask.permissions) << 3
+        }
       } else {
         policy.skippedAttributes += 1
       }

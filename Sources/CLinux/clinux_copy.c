@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
-#include <poll.h>
 #include <signal.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
@@ -45,19 +44,4 @@ int clinux_stop_descriptor(void) {
   if (sigprocmask(SIG_BLOCK, &signals, NULL)) return -errno;
   int result = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
   return result < 0 ? -errno : result;
-}
-
-int clinux_wait_stream(int stream, int for_writing, int stop) {
-  struct pollfd entries[2] = {
-      {.fd = stream, .events = for_writing ? POLLOUT : POLLIN},
-      {.fd = stop, .events = POLLIN},
-  };
-  for (;;) {
-    if (poll(entries, 2, -1) < 0) {
-      if (errno == EINTR) continue;
-      return -errno;
-    }
-    if (entries[1].revents) return 0;
-    if (entries[0].revents) return 1;
-  }
 }

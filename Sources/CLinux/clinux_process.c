@@ -7,6 +7,7 @@
 #include <malloc.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -58,6 +59,17 @@ int clinux_become(unsigned uid, unsigned gid) {
   if (syscall(SYS_setgroups, 0, NULL) < 0) return -1;
   if (syscall(SYS_setresgid, gid, gid, gid) < 0) return -1;
   return (int)syscall(SYS_setresuid, uid, uid, uid);
+}
+
+int clinux_become_user(unsigned uid, unsigned gid, const unsigned *groups, int count) {
+  if (syscall(SYS_setgroups, count, groups) < 0) return -1;
+  if (syscall(SYS_setresgid, gid, gid, gid) < 0) return -1;
+  return (int)syscall(SYS_setresuid, uid, uid, uid);
+}
+
+int clinux_take_terminal(void) {
+  if (setsid() < 0) return -1;
+  return ioctl(0, TIOCSCTTY, 0);
 }
 
 void clinux_reset_signals(void) {

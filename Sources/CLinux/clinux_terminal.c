@@ -2,8 +2,6 @@
 #include "clinux_terminal.h"
 
 #include <fcntl.h>
-#include <poll.h>
-#include <signal.h>
 #include <sys/ioctl.h>
 
 int clinux_pty_peer(int controller) {
@@ -24,13 +22,6 @@ int clinux_set_terminal_size(int descriptor, int columns, int rows) {
   struct winsize size = {.ws_col = (unsigned short)columns, .ws_row = (unsigned short)rows};
   return ioctl(descriptor, TIOCSWINSZ, &size);
 }
-
-int clinux_poll_with_signals(struct pollfd *entries, int count) {
-  sigset_t none;
-  sigemptyset(&none);
-  return ppoll(entries, (nfds_t)count, NULL, &none);
-}
-
 int clinux_pty_number(int controller) {
   unsigned number;
   return ioctl(controller, TIOCGPTN, &number) < 0 ? -1 : (int)number;

@@ -23,6 +23,12 @@ extension Descriptor {
   /// Whether this is an end of a pipe without a name.
   public var isAnonymousPipe: Bool { clinux_filesystem(raw) == 0x5049_5045 }
 
+  /// Gives a pipe room for so many bytes, if the kernel lets us have that much. The corresponding C function is
+  /// `fcntl(F_SETPIPE_SZ)`.
+  public func enlargePipe(to size: Int32) {
+    _ = fcntl(raw, 1031 /* F_SETPIPE_SZ */, size)
+  }
+
   /// Has reads and writes not wait. The corresponding C function is `fcntl(F_SETFL)`.
   public func setNonBlocking() throws(Failure) {
     try check(clinux_set_nonblocking(raw, true), "change", "a descriptor")

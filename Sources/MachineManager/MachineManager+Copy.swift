@@ -47,9 +47,11 @@ extension MachineManager {
   ///   - sources: the host's paths, or `-` alone for a tar archive on standard input.
   ///   - destination: the machine's path; nil for the one source's own.
   ///   - options: what is done otherwise than usual.
+  ///   - patience: how long nothing may move in the machine, in milliseconds.
   /// - Returns: what the operator should know, a line each.
   public func copyTo(
-    _ name: MachineName, _ sources: [String], _ destination: String?, options: Set<CopyOption> = []
+    _ name: MachineName, _ sources: [String], _ destination: String?, options: Set<CopyOption> = [],
+    patience: Int = 60000
   ) throws(Failure) -> [String] {
     let isTar = sources == ["-"]
     var there = options.subtracting([.keepPrivileges])
@@ -58,6 +60,7 @@ extension MachineManager {
     guard let path = destination ?? sources.first else { throw Failure("copy", nil, "no path is named", kind: .usage) }
     return try copy(
       name, "CopyTo", ["path": .string(path), "options": Self.names(there)], isWriter: true,
+      patience: patience,
       arguments: [isTar ? "send-tar" : "send"] + Self.words(options, [.squashIDs, .skipSpecial])
         + (isTar ? [] : ["--"] + sources), sweep: nil)
   }
@@ -69,9 +72,11 @@ extension MachineManager {
   ///   - sources: the machine's paths.
   ///   - destination: the host's path, or `-` for a tar archive on standard output; nil for the one source's own.
   ///   - options: what is done otherwise than usual.
+  ///   - patience: how long nothing may move in the machine, in milliseconds.
   /// - Returns: what the operator should know, a line each.
   public func copyFrom(
-    _ name: MachineName, _ sources: [String], _ destination: String?, options: Set<CopyOption> = []
+    _ name: MachineName, _ sources: [String], _ destination: String?, options: Set<CopyOption> = [],
+    patience: Int = 60000
   ) throws(Failure) -> [String] {
     guard let path = destination ?? sources.first else { throw Failure("copy", nil, "no path is named", kind: .usage) }
     let parameters: JSON = [
@@ -79,7 +84,7 @@ extension MachineManager {
     ]
     if destination == "-" {
       return try copy(
-        name, "CopyFrom", parameters, isWriter: false,
+        name, "CopyFrom", parameters, isWriter: false, patience: patience,
         arguments: ["receive-tar"] + Self.words(options, [.squashIDs, .keepPrivileges]), sweep: nil)
     }
     var here = options
@@ -87,7 +92,7 @@ extension MachineManager {
     if sources.count > 1 { here.insert(.folder) }
     let place = Self.words(here, [.exact]) + ["--", path]
     return try copy(
-      name, "CopyFrom", parameters, isWriter: false,
+      name, "CopyFrom", parameters, isWriter: false, patience: patience,
       arguments: ["receive"]
         + Self.words(here, [.squashIDs, .keepPrivileges, .replace, .makeFolders, .folder]) + place,
       sweep: ["sweep"] + place)
@@ -100,21 +105,42 @@ extension MachineManager {
   }
 
   private func copy(
-    _ name: MachineName, _ method: String, _ parameters: JSON, isWriter: Bool, arguments: [String], sweep: [String]?
+    _ name: MachineName, _ method: String, _ parameters: JSON, isWriter: Bool, patience: Int, arguments: [String],
+    sweep: [String]?
   ) throws(Failure) -> [String] {
     let client = try connectRunning(name, for: method, to: "copy")
-    var (process, stream) = try startCopyEnd(arguments, isWriter: isWriter)
-    let answer: Result<JSON, Failure>
+    var (process, stream) = try startCopyEnd(
+      arguments.prefix(1) + ["--patience", "\(patience)"] + arguments.dropFirst(), isWriter: isWriter)
+    var exit: ProcessExit?
+    var answer: Result<JSON, Failure> = .success([:])
     do {
-      answer = .success(
-        try client.call("io.henge.Machine.\(method)", parameters, passing: stream.map { [$0] } ?? []))
+      try client.callMore(
+        "io.henge.Machine.\(method)", parameters, passing: stream.map { [$0] } ?? [],
+        sent: { try waitForEnd(of: process, or: client, method, &exit) },
+        { reply in
+          answer = .success(reply)
+          return true
+        })
+    } catch VarlinkFailure.timedOut {
+      answer = .failure(
+        Failure("copy", name.description, "the machine's end of it does not come to an end", kind: .timedOut))
     } catch {
       answer = .failure(explained(error, name))
     }
+    client.close()
     // Ours is the last copy of the machine's end, if its process was killed: closing it tells the other end.
     stream = nil
-    let exit = try process.reap(wait: true)
+    var ownSignal: Int32?
+    if exit == nil {
+      if case .failure = answer, sweep == nil {
+        // It may be waiting for an archive's next bytes, or for somebody to take them, and has nothing to take back.
+        ownSignal = SIGTERM
+        try process.signal(SIGTERM)
+      }
+      exit = try process.reap(wait: true)
+    }
     if case .signalled(let number) = exit {
+      if number == ownSignal { _ = try answer.get() }
       if let sweep { _ = try? startCopyEnd(sweep, isWriter: true).process.reap(wait: true) }
       throw Failure("run", "henge-import", "signal \(number) ended it", advice: "try again")
     }
@@ -128,6 +154,31 @@ extension MachineManager {
       throw Failure("copy", name.description, "it ended early", advice: "try again")
     }
     return result["notes"]?.arrayValue?.compactMap(\.stringValue) ?? []
+  }
+
+  /// Waits for the end of the host's end or for the answer, whatever comes first; after the one, not for ever for the
+  /// other: the machine's end may be held up by the machine.
+  ///
+  /// - Parameter exit: becomes how the process ended, if it has.
+  private func waitForEnd(
+    of process: Pidfd, or client: VarlinkClient, _ method: String, _ exit: inout ProcessExit?
+  ) throws {
+    var entries = [
+      pollfd(fd: process.descriptor.raw, events: Int16(POLLIN), revents: 0),
+      pollfd(fd: client.readiness ?? -1, events: Int16(POLLIN), revents: 0),
+    ]
+    while poll(&entries, nfds_t(entries.count), -1) < 0, errno == EINTR {}
+    guard entries[1].revents == 0 else { return }
+    exit = try process.reap(wait: true)
+    let isTimedOut = exit == .exited(Failure.Kind.timedOut.rawValue)
+    let patience: Int32 = exit == .exited(0) ? 300_000 : isTimedOut ? 0 : 10_000
+    entries[0].fd = -1
+    while true {
+      let count = poll(&entries, nfds_t(entries.count), patience)
+      if count < 0, errno == EINTR { continue }
+      if count == 0 { throw VarlinkFailure.timedOut(method: method) }
+      return
+    }
   }
 
   /// Starts the host's end of a copy. It has the terminal, draws the progress, and says itself what goes wrong.

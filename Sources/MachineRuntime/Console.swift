@@ -58,7 +58,7 @@ final class Console {
   /// Cuts off whoever is attached.
   func close() {
     detach()
-    readers = [:]
+    for reader in Array(readers.values) { drop(reader) }
   }
 
   /// At most so much at a time: a machine that prints without end must not keep the loop from everything else.
@@ -78,7 +78,9 @@ final class Console {
   }
 
   /// What there is for somebody who attaches: the other end of a stream, and the log up to where the stream begins.
-  func open() throws -> (stream: Descriptor, log: (file: Descriptor, length: UInt64, older: Descriptor?)) {
+  func open() throws -> (
+    seat: ConsoleReader, stream: Descriptor, log: (file: Descriptor, length: UInt64, older: Descriptor?)
+  ) {
     guard readers.count < Self.limit else {
       throw Failure("attach to", "the console", "\(Self.limit) are attached already")
     }
@@ -90,7 +92,7 @@ final class Console {
       handle(reader, events)
     }
     readers[pair.first.raw] = reader
-    return (pair.second, history)
+    return (reader, pair.second, history)
   }
 
   /// Sets the size of the terminal, also for the runs to come.
@@ -101,9 +103,11 @@ final class Console {
 
   func tail(lines: Int) -> [String] { log.tail(lines: lines) }
 
-  private func drop(_ reader: ConsoleReader) {
+  func drop(_ reader: ConsoleReader) {
+    guard readers[reader.socket.raw] === reader else { return }
     reader.source = nil
     readers[reader.socket.raw] = nil
+    reader.end()
   }
 
   private func handle(_ reader: ConsoleReader, _ events: IOEvents) {

@@ -6,6 +6,8 @@ final class ConsoleReader {
   private static let limit = 1 << 16
 
   let socket: Descriptor
+  /// Called once, when there is nothing more to come.
+  var onEnd: (() -> Void)?
   var source: EventLoop.Source?
   var isListenedTo = true { didSet { if isListenedTo != oldValue { update() } } }
   private var waiting: [UInt8] = []
@@ -43,6 +45,12 @@ final class ConsoleReader {
     }
     update()
     return true
+  }
+
+  func end() {
+    let call = onEnd
+    onEnd = nil
+    call?()
   }
 
   private func update() {

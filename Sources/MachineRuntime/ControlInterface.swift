@@ -103,12 +103,13 @@ extension InterfaceDescription {
       # Writes trees of the machine to a stream, of which one end comes along with the call
       method CopyFrom(paths: []string, options: ?[]string) -> (entries: int, bytes: int, complete: bool, notes: []string)
 
-      # The leader's pidfd comes along, for whoever looks into the machine
-      method OpenLeader() -> (leader: int)
+      # The leader's pidfd comes along, and the folders of the machine's journal as detached mounts: these are their paths
+      method OpenJournal() -> (folders: []string)
 
       # Attaches to the console. Along come: a stream, both ways; then the console's log, of which the first bytes, as
-      # many as told, are what was printed before; and where there is one the log before that
-      method OpenConsole() -> (logged: int)
+      # many as told, are what was printed before; and where there is one the log before that. With more, the last reply
+      # comes without them when the machine has stopped
+      method OpenConsole() -> (logged: ?int)
 
       # Sets the size of the console's terminal, in characters
       method ResizeConsole(columns: int, rows: int) -> ()

@@ -59,7 +59,12 @@ final class ControlServer {
 
   private func handle(_ client: Client, _ events: IOEvents) {
     if events.contains(.writable) { send(client) }
-    if !events.intersection([.readable, .hangUp, .error]).isEmpty {
+    if events.contains(.readHangUp) { client.hasSaidAll = true }
+    let isGone = !events.intersection([.hangUp, .error]).isEmpty
+    if isGone, !client.connection.wantsInput {
+      // Nobody is there for the answer; what it still may have sent is for nobody either.
+      client.connection.hangUp()
+    } else if isGone || events.contains(.readable) {
       do {
         if let piece = try client.socket.receiveSome(limit: 4096) {
           client.connection.receive(piece.bytes, descriptors: piece.descriptors)
@@ -92,7 +97,8 @@ final class ControlServer {
       if clients.isEmpty { onIdle() }
     } else {
       // Also without input wanted: that the peer went away must be seen while its call is being answered.
-      var events: IOEvents = .readHangUp
+      // Once: it stays true, and would be told again and again.
+      var events: IOEvents = client.hasSaidAll ? [] : .readHangUp
       if client.connection.wantsInput { events.insert(.readable) }
       if !client.connection.output.isEmpty { events.insert(.writable) }
       try? client.source?.setEvents(events)
@@ -118,6 +124,8 @@ final class ControlServer {
     let socket: Descriptor
     let connection: VarlinkConnection
     var source: EventLoop.Source?
+    /// Whether it sends nothing more; it may still read.
+    var hasSaidAll = false
 
     init(_ socket: Descriptor, _ connection: VarlinkConnection) {
       self.socket = socket

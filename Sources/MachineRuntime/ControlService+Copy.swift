@@ -47,7 +47,7 @@ extension Supervisor {
       }
     }
     started = run
-    responder.onHangUp = { [weak run] in run?.abandon() }
+    responder.onHangUp = { [weak run] in run?.abandon(hasWritten: request.direction == .into) }
   }
 
   /// Removes what a killed process left in the machine, as far as there is still a machine.
@@ -61,7 +61,7 @@ extension Supervisor {
         completion()
       }
       // Not for longer than anybody waits for an error.
-      run.abandon()
+      run.abandon(hasWritten: true)
     } catch {
       completion()
     }

@@ -14,9 +14,7 @@ extension Supervisor {
     request.directory = parameters["directory"]?.stringValue
     request.environment = texts("environment")
     request.isSession = parameters["session"]?.boolValue ?? false
-    if let limit = parameters["timeout"]?.intValue {
-      request.timeout = UInt64(clamping: limit).multipliedReportingOverflow(by: 1000).partialValue
-    }
+    if let limit = parameters["timeout"]?.intValue { request.timeout = UInt64(clamping: min(limit, 1 << 40)) * 1000 }
     guard request.isSession || !request.command.isEmpty else { throw VarlinkError.invalidParameter("command") }
     let executions = try readyExecutions()
     if let terminal = parameters["terminal"], terminal != .null {
@@ -71,9 +69,16 @@ extension Supervisor {
     }
     if let executions { return executions }
     let made = Executions(
-      machine: name.description, leader: leader.process, programs: programs, payload: host.scope.payload, loop: loop)
+      machine: name.description, leader: leader.process, programs: programs, payload: host.scope.payload,
+      dropped: droppedCapabilities, loop: loop)
     executions = made
     return made
+  }
+
+  /// What the stage took away from process 1.
+  private var droppedCapabilities: [UInt32] {
+    for case .confine(let dropped) in plan?.stage.operations ?? [] { return dropped }
+    return []
   }
 
   /// Makes a pty in the machine's own instance of devpts, for its root.

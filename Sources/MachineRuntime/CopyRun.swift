@@ -72,8 +72,12 @@ final class CopyRun {
   }
 
   /// Nobody waits for it any more. The stream ends as well, by which it knows to take everything back.
-  func abandon() {
-    deadline = try? loop.addTimer(after: Self.grace) { [weak self] in _ = try? self?.process.signal(SIGKILL) }
+  ///
+  /// - Parameter hasWritten: whether there is something to take back.
+  func abandon(hasWritten: Bool) {
+    if hasWritten {
+      deadline = try? loop.addTimer(after: Self.grace) { [weak self] in _ = try? self?.process.signal(SIGKILL) }
+    }
     if deadline == nil { _ = try? process.signal(SIGKILL) }
   }
 }

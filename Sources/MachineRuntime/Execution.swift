@@ -16,6 +16,8 @@ final class Execution {
   private var mainCode: Int32 = 0
   private var mainStatus: Int32 = 0
   private var result = ""
+  /// What it is in a machine whose init takes no commands.
+  var joined: JoinedExecution?
   /// Why it was stopped by us.
   var verdict: ExecutionResult?
   var isStopping = false
@@ -57,6 +59,15 @@ final class Execution {
     return verdict ?? outcome
   }
 
+  /// The program of which it is not sure whether it was executed. A program that ends at once is seen to end before it
+  /// is seen to have been executed, and may end with the status that stands for one that is not there.
+  var doubtful: String? {
+    verdict == nil && mainCode == 1 && mainStatus == 203 && jobResult == "failed" ? request.command.first : nil
+  }
+
+  /// The result of a program that was executed.
+  var ownResult: ExecutionResult { .exited(mainStatus) }
+
   /// The same of what was asked for after a new connection: what the jobs did meanwhile was not heard.
   func takeAnew(_ change: Manager.UnitChange) -> ExecutionResult? {
     if change.job == 0 { jobResult = jobResult ?? "unknown" }
@@ -67,6 +78,7 @@ final class Execution {
     guard let completion else { return }
     self.completion = nil
     sources = []
+    joined = nil
     request.streams = []
     completion(result)
   }

@@ -18,16 +18,22 @@ final class Executions {
   private let leader: Pidfd
   private let programs: Programs
   private let payload: CgroupDirectory
+  /// The capabilities that nothing in the machine has.
+  private let dropped: [UInt32]
   let loop: EventLoop
   private(set) var manager: Manager?
   private var matches: [BusMatch] = []
   private var joiner: Joiner?
   private var waiting: [(Result<Manager, Failure>) -> Void] = []
   private var running: [String: Execution] = [:]
+  private var looks: [String: Joiner] = [:]
   private var rest: EventLoop.Source?
   private var attempts = 0
 
-  init(machine: String, leader: Pidfd, programs: Programs, payload: CgroupDirectory, loop: EventLoop) {
+  init(
+    machine: String, leader: Pidfd, programs: Programs, payload: CgroupDirectory, dropped: [UInt32], loop: EventLoop
+  ) {
+    self.dropped = dropped
     self.machine = machine
     self.leader = leader
     self.programs = programs
@@ -49,10 +55,35 @@ final class Executions {
       guard let self, !execution.isEnded else { return }
       switch result {
       case .success(let manager): start(execution, manager)
-      case .failure(let failure): end(execution, .lost(failure))
+      case .failure(let failure):
+        // No systemd, and one that is stopped would not have refused the connection.
+        if failure.errno == .noSuchFileOrDirectory || failure.errno == .connectionRefused, request.existing == nil {
+          join(execution, execution.request)
+        } else {
+          end(execution, .lost(failure))
+        }
       }
     }
     return execution
+  }
+
+  /// Runs a command without the help of the machine's init.
+  private func join(_ execution: Execution, _ request: ExecutionRequest) {
+    if let verdict = execution.verdict { return end(execution, verdict) }
+    do {
+      execution.joined = try JoinedExecution(
+        request, unit: execution.unit, machine: machine, leader: leader,
+        program: try .sealedProgram(copying: try programs.path(of: "henge-stage")), payload: payload,
+        dropped: dropped, timeout: Self.patience, on: loop
+      ) { [weak self, weak execution] result in
+        guard let self, let execution else { return }
+        end(execution, execution.verdict ?? result)
+      }
+      execution.releaseStreams()
+      limit(execution, request.timeout)
+    } catch {
+      end(execution, .lost(error as? Failure ?? Failure("run a command in", machine, "\(error)")))
+    }
   }
 
   private func start(_ execution: Execution, _ manager: Manager) {
@@ -67,21 +98,18 @@ final class Executions {
       manager.start(execution.request.service(named: execution.unit), started)
     }
     execution.releaseStreams()
-    if let timeout = execution.request.timeout,
-      let timer = try? loop.addTimer(
-        after: timeout,
-        { [weak self, unowned execution] in
-          self?.stop(
-            execution,
-            .refused(
-              code: Failure.Kind.timedOut.rawValue,
-              Failure("wait for a command in", execution.machine, "the time was over, and it was stopped")))
-        })
-    {
-      execution.sources.append(timer)
-    }
+    limit(execution, execution.request.timeout)
     // Most commands are over by then, and cost nothing here.
     lookLater(execution, after: 1_000_000)
+  }
+
+  private func limit(_ execution: Execution, _ timeout: UInt64?) {
+    guard let timeout else { return }
+    let verdict = ExecutionResult.refused(
+      code: Failure.Kind.timedOut.rawValue,
+      Failure("wait for a command in", machine, "the time was over, and it was stopped"))
+    let timer = try? loop.addTimer(after: timeout) { [weak self, unowned execution] in self?.stop(execution, verdict) }
+    if let timer { execution.sources.append(timer) }
   }
 
   /// Has a command stopped: asked to end, then killed.
@@ -91,6 +119,7 @@ final class Executions {
     guard !execution.isEnded, !execution.isStopping else { return }
     execution.isStopping = true
     execution.verdict = verdict
+    if let joined = execution.joined { return joined.kill() }
     manager?.stopUnit(execution.unit) { _ in }
     // Beyond the patience of its own systemd; one that does not answer cannot keep it.
     let timer = try? loop.addTimer(after: execution.request.service(named: "").stopTimeout + 2_000_000) {
@@ -111,6 +140,21 @@ final class Executions {
     try payload.descriptor.open("\(execution.group)/\(file)", flags, lookup: .beneath)
   }
 
+  /// Ends it, after a look at the program where that tells how it ended.
+  private func settle(_ execution: Execution, _ result: ExecutionResult) {
+    guard let program = execution.doubtful else { return end(execution, result) }
+    // It has told all that it had to tell.
+    running[execution.path] = nil
+    looks[execution.path] = try? Joiner.find(
+      program, leader: leader, stage: .sealedProgram(copying: programs.path(of: "henge-stage")), on: loop,
+      timeout: 5_000_000
+    ) { [weak self] isThere in
+      self?.looks[execution.path] = nil
+      self?.end(execution, isThere ? execution.ownResult : result)
+    }
+    if looks[execution.path] == nil { end(execution, result) }
+  }
+
   private func end(_ execution: Execution, _ result: ExecutionResult) {
     running[execution.path] = nil
     if running.isEmpty { restLater() }
@@ -121,6 +165,7 @@ final class Executions {
   func close() {
     drop()
     joiner = nil
+    looks = [:]
     waiting = []
     rest = nil
     let left = running.values
@@ -161,6 +206,8 @@ extension Executions {
     }
   }
 
+  private var isFrozen: Bool { (try? payload.read("cgroup.freeze"))??.first == "1" }
+
   private func isPopulated(_ execution: Execution) -> Bool {
     guard let bytes = try? group(of: execution, "cgroup.events", .read).readAll(limit: 4096, subject: "cgroup.events")
     else { return false }
@@ -174,7 +221,9 @@ extension Executions {
       guard let self, let execution, !execution.isEnded else { return }
       switch result {
       // It runs elsewhere: a session has a control group of its own.
-      case .success: lookLater(execution, after: 5_000_000)
+      case .success: lookLater(execution, after: 15_000_000)
+      // Stopped as a whole by the operator, and not to be ended for it.
+      case .failure where isFrozen: lookLater(execution, after: 10_000_000)
       case .failure(let error) where error.isTimeout:
         kill(execution)
         end(execution, .lost(failure(error)))
@@ -224,7 +273,7 @@ extension Executions {
         },
         try manager.unitChanges(where: { [weak self] in self?.running[$0] != nil }) { [weak self] change in
           guard let self, let execution = running[change.path], let result = execution.take(change) else { return }
-          end(execution, result)
+          settle(execution, result)
         },
       ]
       bus.onDisconnect = { [weak self] error in self?.disconnected(error) }

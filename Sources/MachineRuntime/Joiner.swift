@@ -12,6 +12,7 @@ final class Joiner {
   private var sources: [EventLoop.Source] = []
   private var connection: Descriptor?
   private var failure: Failure?
+  private var isFound = false
 
   private init(
     _ request: JoinRequest, arguments: Descriptor, leader: Pidfd, program: Descriptor, output: Descriptor?
@@ -46,6 +47,21 @@ final class Joiner {
         completion(.failure(joiner.failure ?? Failure("connect to", path, "the joined process ended")))
       }
     }
+    return joiner
+  }
+
+  /// Looks, inside the machine, whether a program can be executed there.
+  ///
+  /// - Parameters:
+  ///   - timeout: in microseconds.
+  ///   - completion: called once; false also when it could not be found out.
+  static func find(
+    _ program: String, leader: Pidfd, stage: Descriptor, on loop: EventLoop, timeout: UInt64,
+    completion: @escaping (Bool) -> Void
+  ) throws -> Joiner {
+    let request = try Descriptor.sealedBytes(JoinRequest.find(program).encoded, name: "request")
+    let joiner = try Joiner(.find(program), arguments: request, leader: leader, program: stage, output: nil)
+    try joiner.watch(on: loop, timeout: timeout, subject: program) { completion($0.isFound) }
     return joiner
   }
 
@@ -91,6 +107,7 @@ final class Joiner {
     switch try? StageMessage(decoding: bytes) {
     case .connection: connection = descriptor
     case .failed(let stage): failure = Failure(stage)
+    case .executing: isFound = true
     default: break
     }
   }

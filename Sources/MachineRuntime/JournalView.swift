@@ -14,7 +14,7 @@ import Varlink
 /// reads.
 extension Supervisor {
   private static let journalctl = "/usr/bin/journalctl"
-  private static let folders = ["/var/log/journal", "/run/log/journal"]
+  static let journalFolders = ["/var/log/journal", "/run/log/journal"]
 
   /// Shows the journal on standard output until all is shown, or when following until the machine stops.
   ///
@@ -32,36 +32,42 @@ extension Supervisor {
     }
     let record = try store.record(of: name)
     var request = ViewRequest(
-      rootID: record.range.base, mountPoint: store.folder(of: name), source: .running, folders: Self.folders,
+      rootID: record.range.base, mountPoint: store.folder(of: name), source: .running(paths: []),
+      folders: Self.journalFolders,
       program: [Self.journalctl, "--no-pager", "--root=\(ViewRequest.place)"] + arguments,
       environment: ["PATH=/usr/bin:/bin", "LANG=C.UTF-8", "SYSTEMD_COLORS=0", "SYSTEMD_URLIFY=0"] + environment)
-    let leader = try openLeader()
-    let namespace: Descriptor
-    if let leader {
-      namespace = leader.descriptor
+    let running = try openJournal()
+    if let running {
+      request.source = .running(paths: running.folders.map(\.path))
     } else {
       request.source = .stopped(root: stoppedRoot(record), binds: journalBinds(record))
-      namespace = try UserNamespace(mapping: record.range).descriptor
     }
-    let viewer = try startView(request, namespace)
-    return try wait(for: viewer, until: follows ? leader : nil)
+    // Of its own, with the same ids: the machine's can be joined by its supervisor alone where the host is a user's.
+    let users = try UserNamespace(mapping: record.range)
+    let viewer = try startView(request, users, trees: running?.folders.map(\.tree) ?? [])
+    return try wait(for: viewer, until: follows ? running?.leader : nil)
   }
 
-  /// The leader of the machine; nil when it is stopped.
-  private func openLeader() throws -> Pidfd? {
+  /// The leader of the machine and the folders of its journal; nil when it is stopped.
+  private func openJournal() throws -> (leader: Pidfd, folders: [(path: String, tree: Descriptor)])? {
     guard try store.isRunning(name) else { return nil }
     do {
       let folder = try Descriptor.open(store.runtimeFolder(of: name), [.directory, .noFollow])
       let socket = try folder.connectSocket(ControlServer.name)
       let client = VarlinkClient(
         descriptor: try check(fcntl(socket.raw, F_DUPFD_CLOEXEC, 3), "keep", "the connection"))
-      _ = try client.call("io.henge.Machine.OpenLeader", timeout: 5000)
-      guard let leader = client.takeDescriptors().first else {
+      let reply = try client.call("io.henge.Machine.OpenJournal", timeout: 15000)
+      let paths = reply["folders"]?.arrayValue?.compactMap(\.stringValue) ?? []
+      let descriptors = client.takeDescriptors()
+      guard let leader = descriptors.first, descriptors.count == paths.count + 1 else {
         throw Failure("ask the supervisor of", name.description, "it gave no answer")
       }
-      return Pidfd(leader)
+      return (Pidfd(leader), Array(zip(paths, descriptors.dropFirst())).map { ($0, $1) })
     } catch let error as VarlinkError {
-      throw Failure(line: error.parameters["message"]?.stringValue ?? error.description, kind: .failed)
+      let code = error.parameters["code"]?.intValue.flatMap { Int32(exactly: $0) }
+      throw Failure(
+        line: error.parameters["message"]?.stringValue ?? error.description,
+        kind: code.flatMap(Failure.Kind.init) ?? .failed)
     } catch let failure as Failure {
       throw failure.errno == nil
         ? failure : Failure("ask the supervisor of", name.description, "it is starting or stopping just now")
@@ -88,7 +94,7 @@ extension Supervisor {
     guard let plan = try? makePlan(overrides: []).plan else { return [] }
     return plan.stage.operations.compactMap { operation in
       guard case .bind(var bind) = operation else { return nil }
-      let concerns = (Self.folders + ["/etc/machine-id"]).contains { path in
+      let concerns = (Self.journalFolders + ["/etc/machine-id"]).contains { path in
         "\(path)/".hasPrefix("\(bind.path)/") || bind.path.hasPrefix("\(path)/")
       }
       guard concerns else { return nil }
@@ -97,8 +103,10 @@ extension Supervisor {
     }
   }
 
-  private func startView(_ request: ViewRequest, _ namespace: Descriptor) throws(Failure) -> Pidfd {
-    let channel = try spawnView(request, namespace)
+  private func startView(
+    _ request: ViewRequest, _ users: UserNamespace, trees: [Descriptor]
+  ) throws(Failure) -> Pidfd {
+    let channel = try spawnView(request, users, trees)
     let end = clinux_monotonic_microseconds() + 10_000_000
     var viewer: Pidfd?
     var isExecuting = false
@@ -132,7 +140,7 @@ extension Supervisor {
 
   /// A function of its own, so that our copy of the stage's end is closed when it returns.
   private func spawnView(
-    _ request: ViewRequest, _ namespace: Descriptor
+    _ request: ViewRequest, _ users: UserNamespace, _ trees: [Descriptor]
   ) throws(Failure) -> (socket: Descriptor, outer: Pidfd) {
     let pair = try SocketPair(packets: true)
     var spawn = ProcessRequest(
@@ -140,8 +148,8 @@ extension Supervisor {
       arguments: ["henge-stage", "view"],
       descriptors: [
         nil, try standard(1), try standard(2), pair.second, try .sealedBytes(request.encoded, name: "request"),
-        namespace,
-      ])
+        users.descriptor,
+      ] + trees)
     spawn.parentDeathSignal = SIGKILL
     return (pair.first, try spawn.start().process)
   }

@@ -63,7 +63,7 @@ final class StageRun {
       case .executing(let time): executing = time
       case .watchedFolder: systemdFolder = descriptor
       case .terminals: terminals = descriptor
-      case .connection, .copied, .mounted: break
+      case .connection, .copied, .folder, .mounted: break
       case .failed(let stage):
         failure = Failure(stage)
       }

@@ -51,6 +51,8 @@ public enum StageMessage: Sendable, Equatable {
   case mounted(UInt64)
   /// A joined process has a connection, which comes along.
   case connection
+  /// A folder of the machine comes along as a detached mount; this is where it belongs.
+  case folder(String)
   /// A joined process has copied what it was told to.
   case copied(CopyResult)
   /// It did not work; nothing more follows.
@@ -95,7 +97,7 @@ public enum StageDescriptor {
   public static let sockets: Int32 = 6
   /// Of a joined process that copies: the stream.
   public static let stream: Int32 = 6
-  /// For a mount that is to be attached: its detached tree.
+  /// For a mount that is to be attached: its detached tree. For a view: the first of them.
   public static let tree: Int32 = 6
   /// And the user namespace that maps its ids.
   public static let users: Int32 = 7

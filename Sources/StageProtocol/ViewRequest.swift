@@ -2,10 +2,9 @@
 public struct ViewRequest: Sendable, Equatable {
   /// Whose folders these are.
   public enum Source: Sendable, Equatable {
-    /// A machine that runs; its leader's pidfd is `StageDescriptor.namespace`.
-    case running
-    /// A machine that is stopped: what its root is made of, and what its spec binds over it. Its user namespace is
-    /// `StageDescriptor.namespace`.
+    /// A machine that runs: where these detached mounts belong, which are open from `StageDescriptor.tree` on.
+    case running(paths: [String])
+    /// A machine that is stopped: what its root is made of, and what its spec binds over it.
     case stopped(root: RootSource, binds: [Bind])
   }
   /// The host's id of the machine's root.
@@ -41,7 +40,7 @@ public struct ViewRequest: Sendable, Equatable {
     writer.integer(rootID)
     writer.text(mountPoint)
     switch source {
-    case .running: writer.byte(1)
+    case .running(let paths): writer.byte(1); writer.list(paths) { $0.text($1) }
     case .stopped(let root, let binds):
       writer.byte(2)
       writer.operation(.root(root, readOnly: true))
@@ -61,7 +60,7 @@ public struct ViewRequest: Sendable, Equatable {
     rootID = try reader.integer()
     mountPoint = try reader.text()
     switch try reader.byte() {
-    case 1: source = .running
+    case 1: source = .running(paths: try reader.texts())
     case 2:
       guard case .root(let root, _) = try reader.operation() else { throw WireError(expected: "a root") }
       let binds = try reader.list { (reader) throws(WireError) in
@@ -74,6 +73,33 @@ public struct ViewRequest: Sendable, Equatable {
     folders = try reader.texts()
     program = try reader.texts()
     environment = try reader.texts()
+    guard reader.isAtEnd else { throw WireError(expected: "the end of the request") }
+  }
+}
+
+/// What a joined process looks up in a running machine, to hand it out as detached mounts that nobody can write to.
+public struct FolderRequest: Sendable, Equatable {
+  /// The machine's folders; of each, the one below it that is called like the machine's id, where there is one.
+  public var paths: [String]
+
+  /// A request.
+  public init(paths: [String]) {
+    self.paths = paths
+  }
+
+  /// The request as bytes.
+  public var encoded: [UInt8] {
+    var writer = WireWriter()
+    writer.list(paths) { $0.text($1) }
+    return writer.bytes
+  }
+
+  /// Reads a request.
+  ///
+  /// - Throws: `WireError` unless the bytes are exactly one request.
+  public init(decoding bytes: [UInt8]) throws(WireError) {
+    var reader = WireReader(bytes)
+    paths = try reader.texts()
     guard reader.isAtEnd else { throw WireError(expected: "the end of the request") }
   }
 }

@@ -40,6 +40,7 @@ extension StageMessage {
     case .watchedFolder: writer.byte(7)
     case .terminals: writer.byte(8)
     case .copied(let result): writer.byte(20); writer.copyResult(result)
+    case .folder(let path): writer.byte(21); writer.text(path)
     case .mounted(let mount): writer.byte(9); writer.integer(mount)
     case .failed(let failure):
       writer.byte(6)
@@ -67,6 +68,7 @@ extension StageMessage {
     case 7: self = .watchedFolder
     case 8: self = .terminals
     case 20: self = .copied(try reader.copyResult())
+    case 21: self = .folder(try reader.text())
     case 9: self = .mounted(try reader.integer())
     case 6:
       self = .failed(
@@ -87,6 +89,10 @@ public enum JoinRequest: Sendable, Equatable {
   case execute(arguments: [String], environment: [String])
   /// Copies trees into the machine or out of it.
   case copy(CopyRequest)
+  /// Looks whether a program can be executed; that it can is told as `executing`.
+  case find(String)
+  /// Becomes a command of the operator's.
+  case command(JoinedCommand)
 
   /// The request as bytes.
   public var encoded: [UInt8] {
@@ -96,6 +102,8 @@ public enum JoinRequest: Sendable, Equatable {
     case .execute(let arguments, let environment):
       writer.byte(2); writer.list(arguments) { $0.text($1) }; writer.list(environment) { $0.text($1) }
     case .copy(let request): writer.byte(20); writer.copyRequest(request)
+    case .find(let program): writer.byte(22); writer.text(program)
+    case .command(let command): writer.byte(21); writer.joinedCommand(command)
     }
     return writer.bytes
   }
@@ -109,6 +117,8 @@ public enum JoinRequest: Sendable, Equatable {
     case 1: self = .connect(try reader.text())
     case 2: self = .execute(arguments: try reader.texts(), environment: try reader.texts())
     case 20: self = .copy(try reader.copyRequest())
+    case 22: self = .find(try reader.text())
+    case 21: self = .command(try reader.joinedCommand())
     default: throw WireError(expected: "a request to a joined process")
     }
     guard reader.isAtEnd else { throw WireError(expected: "the end of the request") }

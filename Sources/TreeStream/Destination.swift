@@ -70,7 +70,7 @@ package struct Destination: ~Copyable {
   ) {
     self.folder = folder
     self.name = name
-    self.path = path
+    self.path = TopPath.trimmed(path)
     self.made = made
   }
 

@@ -48,8 +48,15 @@ package struct TopPath: ~Copyable {
     let start = whole.utf8.lastIndex(of: 47).map { whole.utf8.index(after: $0) } ?? whole.startIndex
     let name = String(whole[start...])
     if name.isEmpty || name == "." || name == ".." { return nil }
-    let folder = String(whole[..<start])
-    return (folder.isEmpty ? "." : folder, name)
+    return (trimmed(String(whole[..<start])), name)
+  }
+
+  /// A folder's path without the slashes at its end; `.` for an empty one.
+  static func trimmed(_ path: String) -> String {
+    if path.isEmpty { return "." }
+    var bytes = Array(path.utf8)
+    while bytes.count > 1, bytes.last == 47 { bytes.removeLast() }
+    return String(decoding: bytes, as: UTF8.self)
   }
 
   /// Opens a folder by the operator's path.

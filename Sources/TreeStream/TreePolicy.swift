@@ -21,17 +21,16 @@ package struct TreePolicy: Sendable {
 
   /// What the operator should know, a line each.
   package var notes: [String] {
-    let list: [(UInt64, String, String)] = [
-      (strippedSetID, "took the set-id bits from", "file"),
-      (strippedCapabilities, "took the capabilities from", "file"),
-      (squashed, "gave to nobody", "file or ACL entry"),
-      (skippedAttributes, "left out", "extended attribute"),
-      (skippedSpecial, "left out", "socket or device"),
-      (skippedMounts, "left out what is mounted on", "file or folder"),
+    let list: [(count: UInt64, one: String, many: String)] = [
+      (strippedSetID, "took the set-id bits from 1 file", "took the set-id bits from # files"),
+      (strippedCapabilities, "took the capabilities from 1 file", "took the capabilities from # files"),
+      (squashed, "gave 1 id to nobody", "gave # ids to nobody"),
+      (skippedAttributes, "left out 1 extended attribute", "left out # extended attributes"),
+      (skippedSpecial, "left out 1 socket or device", "left out # sockets or devices"),
+      (skippedMounts, "left out 1 mount in the tree", "left out # mounts in the tree"),
     ]
-    return list.filter { $0.0 > 0 }.map { count, what, of in
-      // "file or folder" is counted by its last word: "3 files or folders" says no more.
-      "\(what) \(count) \(of)\(count == 1 ? "" : "s")"
+    return list.filter { $0.count > 0 }.map { count, one, many in
+      count == 1 ? one : many.split(separator: "#").joined(separator: "\(count)")
     }
   }
 

@@ -20,6 +20,8 @@ struct CopyArguments {
   let verb: Verb
   var policy = TreePolicy()
   var destination = Destination.Options()
+  /// How long the machine's end may do nothing, in milliseconds.
+  var patience: Int32 = -1
   var paths: [String] = []
 
   /// - Returns: nil when the command line is about something else.
@@ -41,6 +43,7 @@ struct CopyArguments {
       case "--mkdir": destination.makesFolders = true
       case "--exact": destination.isExact = true
       case "--folder": destination.isFolder = true
+      case "--patience": patience = rest.popFirst().flatMap { Int32($0) } ?? -1
       case "--":
         paths += rest
         rest = []

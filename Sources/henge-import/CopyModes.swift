@@ -15,6 +15,10 @@ enum CopyModes {
   /// Does what the command line asks for, and says what the operator should know.
   static func run(_ arguments: CopyArguments) throws {
     umask(0)
+    let isWriter = arguments.verb == .send || arguments.verb == .sendTar
+    _ = fcntl(stream, F_SETFL, (isWriter ? O_WRONLY : O_RDONLY) | O_NONBLOCK)
+    // Signals end an end that has nothing to take back.
+    var port = StreamPort(stream, patience: arguments.patience)
     try Confinement.enter(forCopy: arguments.verb, keepsPrivileges: arguments.policy.keepsPrivileges)
     let line = ProgressLine(name: "copy", total: nil)
     defer { line.end() }
@@ -22,22 +26,21 @@ enum CopyModes {
     var policy = arguments.policy
     switch arguments.verb {
     case .send:
-      let sender = TreeSender(try writer(), policy: policy, progress: progress)
+      let sender = TreeSender(try TreeWriter { [port] in try port.write($0) }, policy: policy, progress: progress)
       try orGiveUp(sender) {
         for path in arguments.paths { try sender.send(path, on: .host) }
         _ = try sender.end()
       }
       policy = sender.policy
     case .sendTar:
-      let source = TarSource(0, writer: try writer(), policy: policy, progress: progress)
+      let source = TarSource(
+        0, writer: try TreeWriter { [port] in try port.write($0) }, policy: policy, progress: progress)
       try source.send()
       policy = source.policy
     case .receive:
-      // Only here is something to be taken back.
       let stop = try Calls.check(clinux_stop_descriptor(), "wait for", "signals")
-      _ = fcntl(stream, F_SETFL, O_RDONLY | O_NONBLOCK)
-      let receiver = TreeReceiver(
-        TreeReader { try StreamPort(stream, stop: stop).read($0) }, policy: policy, progress: progress)
+      port = StreamPort(stream, stop: stop, patience: arguments.patience)
+      let receiver = TreeReceiver(TreeReader { [port] in try port.read($0) }, policy: policy, progress: progress)
       let destination = try Destination(
         arguments.paths.first ?? ".", options: arguments.destination, on: .host)
       do {
@@ -51,7 +54,7 @@ enum CopyModes {
         throw Failure("copy", nil, "the archive would go to the terminal", advice: "redirect it", kind: .usage)
       }
       let sink = try TarSink(1, policy: policy, progress: progress)
-      try sink.receive(TreeReader { try StreamPort(stream).read($0) })
+      try sink.receive(TreeReader { [port] in try port.read($0) })
       policy = sink.policy
     case .sweep:
       try Destination.sweep(arguments.paths.first ?? ".", isExact: arguments.destination.isExact, on: .host)
@@ -59,8 +62,6 @@ enum CopyModes {
     line.end()
     for text in policy.notes { note(text) }
   }
-
-  private static func writer() throws -> TreeWriter { try TreeWriter { try StreamPort(stream).write($0) } }
 
   private static func orGiveUp(_ sender: TreeSender, _ body: () throws -> Void) throws {
     do {

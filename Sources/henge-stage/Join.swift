@@ -25,7 +25,12 @@ func join(_ bytes: [UInt8], leader: Descriptor, channel: Channel) throws(Failure
   try check(child, "fork")
   if child > 0 { exit(waitFor(child)) }
   try check(clinux_set_parent_death_signal(SIGKILL), "follow", "the parent")
-  try Capabilities.confine(dropping: (0..<Capabilities.count).filter { !request.neededCapabilities.contains($0) })
+  if case .command(let command) = request {
+    // What it execs is the machine's root, no more and no less.
+    try Capabilities.confine(dropping: command.dropped)
+  } else {
+    try Capabilities.confine(dropping: (0..<Capabilities.count).filter { !request.neededCapabilities.contains($0) })
+  }
 
   switch request {
   case .connect(let path):
@@ -37,6 +42,10 @@ func join(_ bytes: [UInt8], leader: Descriptor, channel: Channel) throws(Failure
   case .copy(let request):
     try copy(request, channel: channel)
     exit(0)
+  case .find(let program):
+    if canExecute(program) { try channel.send(.executing(0)) }
+    exit(0)
+  case .command(let command): try become(command, channel: channel)
   case .execute(let arguments, let environment):
     guard let program = arguments.first else { throw Failure("execute", "nothing", "no program is named") }
     clinux_reset_signals()

@@ -7,7 +7,7 @@ import StageProtocol
 ///
 /// It runs as the machine's root would, without any capability, in namespaces of its own: whoever takes it over by
 /// what it reads has less than the machine's root has anyway, and no machine to be seen from it.
-func view(_ bytes: [UInt8], namespace: Descriptor, channel: Channel) throws(Failure) {
+func view(_ bytes: [UInt8], users: UserNamespace, channel: Channel) throws(Failure) {
   let request: ViewRequest
   do {
     request = try ViewRequest(decoding: bytes)
@@ -16,12 +16,16 @@ func view(_ bytes: [UInt8], namespace: Descriptor, channel: Channel) throws(Fail
   }
   umask(0)
   var setup = Setup(
-    rootID: request.rootID, userNamespace: UserNamespace(descriptor: namespace), channel: channel,
+    rootID: request.rootID, userNamespace: users, channel: channel,
     mountPoint: request.mountPoint)
   try setup.perform(.isolateMounts)
   let shown: [ShownFolder]
   switch request.source {
-  case .running: shown = try foldersInside(request.folders, leader: namespace)
+  case .running(let paths):
+    shown = paths.enumerated().map { index, path in
+      let number = StageDescriptor.tree + Int32(index)
+      return ShownFolder(path: path, tree: MountTree(descriptor: Descriptor(adopting: number)))
+    }
   case .stopped(let root, let binds):
     try setup.perform(.root(root, readOnly: true))
     // What of them cannot be bound on a root that nobody may write to was not there when the machine ran.
@@ -51,94 +55,6 @@ func view(_ bytes: [UInt8], namespace: Descriptor, channel: Channel) throws(Fail
   try check(result, "execute", program)
 }
 
-/// A folder of the machine's as a detached mount, and where it belongs.
-private struct ShownFolder {
-  var path: String
-  var tree: MountTree
-}
-
-/// Looks the folders up inside the machine, as the machine's root: wherever the machine leads there, it has led itself.
-///
-/// By a child, because whoever joins the machine's mounts has left the host's; the machine's processes are not joined,
-/// so nobody in there sees it.
-private func foldersInside(_ paths: [String], leader: Descriptor) throws(Failure) -> [ShownFolder] {
-  let pair = try SocketPair(packets: true)
-  let child = clinux_fork()
-  try check(child, "fork")
-  if child == 0 {
-    let back = Channel(pair.second)
-    do throws(Failure) {
-      try joinNamespaces(leader, [.user, .mount])
-      try check(clinux_become(0, 0), "become", "the machine's root")
-      try hideFromOthers()
-      try check(clinux_set_parent_death_signal(SIGKILL), "follow", "the parent")
-      let root = try Descriptor.open("/", [.path, .directory])
-      for folder in try folders(paths, below: root) {
-        try pair.second.send(Array(folder.path.utf8), passing: folder.tree.descriptor)
-      }
-      exit(0)
-    } catch {
-      back.report(error)
-      exit(1)
-    }
-  }
-  var status: Int32 = 0
-  while waitpid(child, &status, 0) < 0, errno == EINTR {}
-  try check(clinux_set_nonblocking(pair.first.raw, true), "wait for", "the folders")
-  var result: [ShownFolder] = []
-  while let (bytes, descriptor) = try pair.first.receive() {
-    guard let descriptor else {
-      if case .failed(let failure)? = try? StageMessage(decoding: bytes) {
-        throw Failure(failure.operation, failure.subject, failure.reason)
-      }
-      break
-    }
-    result.append(ShownFolder(path: String(decoding: bytes, as: UTF8.self), tree: MountTree(descriptor: descriptor)))
-  }
-  guard !result.isEmpty else { throw Failure("look for", "the folders", "the process that looked for them ended") }
-  return result
-}
-
-/// The folders that are there, beneath a root.
-///
-/// - Throws: `Failure` when none is.
-private func folders(_ paths: [String], below root: Descriptor) throws(Failure) -> [ShownFolder] {
-  let id = machineID(below: root)
-  var result: [ShownFolder] = []
-  var failure: Failure?
-  for path in paths {
-    do throws(Failure) {
-      let folder = try root.open(path, [.path, .directory], lookup: .inRoot)
-      var shown = ShownFolder(path: path, tree: MountTree(descriptor: folder))
-      if let id, let own = try? folder.open(id, [.path, .directory, .noFollow], lookup: .beneath) {
-        shown = ShownFolder(path: "\(path)/\(id)", tree: MountTree(descriptor: own))
-      }
-      let tree = try MountTree(copying: "", from: shown.tree.descriptor, recursive: true)
-      // What the machine mounts from now on is none of ours.
-      try check(
-        clinux_mount_propagation(tree.descriptor.raw, "", true, clinux_ms_private), "change the propagation of", path)
-      try tree.change(set: [.readOnly, .noSetID, .noDevices, .noExecute, .noSymbolicLinks], recursive: true)
-      shown.tree = tree
-      result.append(shown)
-    } catch {
-      if error.errno != .noSuchFileOrDirectory { failure = failure ?? error }
-    }
-  }
-  if result.isEmpty {
-    throw failure ?? Failure("find", paths.joined(separator: " or "), "the machine has none of them")
-  }
-  return result
-}
-
-/// What `/etc/machine-id` says; nil for what is no id.
-private func machineID(below root: Descriptor) -> String? {
-  guard let file = try? root.open("/etc/machine-id", [.read, .nonBlocking], lookup: .inRoot),
-    (try? file.status().kind) == .regular, let text = try? file.readHead(33, subject: "machine-id"), text.count >= 32,
-    text.prefix(32).allSatisfy({ (48...57).contains($0) || (97...102).contains($0) })
-  else { return nil }
-  return String(decoding: text.prefix(32), as: UTF8.self)
-}
-
 /// A root with the host's /usr and the folders, in which nothing can be written.
 private func makeRoom(for shown: [ShownFolder], in setup: inout Setup) throws(Failure) {
   let host = try Descriptor.open("/", [.path, .directory])
@@ -154,8 +70,9 @@ private func makeRoom(for shown: [ShownFolder], in setup: inout Setup) throws(Fa
       try check(symlinkat(target, memory.descriptor.raw, name), "link", name)
     case .directory:
       try check(mkdirat(memory.descriptor.raw, name, 0o755), "make the folder", name)
-      let tree = try MountTree(copying: name, from: host)
-      try tree.change(set: [.readOnly, .noSetID, .noDevices])
+      // With what is mounted below: in a user's namespace the kernel gives no tree without it.
+      let tree = try MountTree(copying: name, from: host, recursive: true)
+      try tree.change(set: [.readOnly, .noSetID, .noDevices], recursive: true)
       try tree.attach(on: try memory.descriptor.open(name, [.path, .directory], lookup: .beneath))
     default: break
     }

@@ -19,7 +19,8 @@ do throws(Failure) {
   case "carry": try carry(bytes, userNamespace: UserNamespace(descriptor: namespace), channel: channel)
   case "join": try join(bytes, leader: namespace, channel: channel)
   case "mounts": try changeMounts(bytes, leader: namespace, channel: channel)
-  case "view": try view(bytes, namespace: namespace, channel: channel)
+  case "folders": try openFolders(bytes, leader: namespace, channel: channel)
+  case "view": try view(bytes, users: UserNamespace(descriptor: namespace), channel: channel)
   default: throw Failure("run", "henge-stage", "only henge-supervisor starts it", kind: .usage)
   }
 } catch {

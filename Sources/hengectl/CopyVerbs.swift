@@ -11,6 +11,14 @@ struct CopyOptions: ParsableArguments {
   var squashIDs = false
   @Flag(help: "Leave sockets and devices out instead of failing.") var skipSpecial = false
 
+  @Option(help: "Give up when nothing moves in the machine for this many seconds.") var timeout = 60.0
+
+  /// In milliseconds.
+  func patience() throws -> Int {
+    guard timeout > 0, timeout < 1e6 else { throw ValidationError("--timeout takes seconds above 0") }
+    return max(1, Int(timeout * 1000))
+  }
+
   var words: Set<MachineManager.CopyOption> {
     var result: Set<MachineManager.CopyOption> = []
     if force { result.insert(.replace) }
@@ -45,7 +53,8 @@ struct CopyTo: ParsableCommand {
     guard destination != nil || first.hasPrefix("/") else {
       throw ValidationError("a source that is no absolute path wants a destination")
     }
-    let notes = try manager().copyTo(try MachineName(name), sources, destination, options: options.words)
+    let notes = try manager().copyTo(
+      try MachineName(name), sources, destination, options: options.words, patience: try options.patience())
     Terminal.note(notes)
   }
 }
@@ -69,7 +78,8 @@ struct CopyFrom: ParsableCommand {
     let destination = sources.count > 1 ? sources.removeLast() : nil
     var words = options.words
     if keepPrivileges { words.insert(.keepPrivileges) }
-    let notes = try manager().copyFrom(try MachineName(name), sources, destination, options: words)
+    let notes = try manager().copyFrom(
+      try MachineName(name), sources, destination, options: words, patience: try options.patience())
     Terminal.note(notes)
   }
 }

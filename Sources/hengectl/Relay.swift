@@ -152,7 +152,11 @@ struct Pump {
       for (relay, entry) in zip(relays, entries.dropFirst(2)) where entry.revents != 0 {
         if !relay.step() { return .left }
       }
-      if entries[0].revents != 0 { isOver = true }
+      if entries[0].revents != 0 {
+        isOver = true
+        // What was the end a moment ago may have been followed by something.
+        for relay in outputs { relay.wake() }
+      }
     }
   }
 

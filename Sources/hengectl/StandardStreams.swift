@@ -29,6 +29,8 @@ struct StandardStreams {
         continue
       }
       words.append("pipe")
+      // Three in a row take turns more seldom: that is what makes up for the one in between.
+      if own.isAnonymousPipe { own.enlargePipe(to: 1 << 20) }
       if number == 2, let shared, shared.status.device == status.device, shared.status.inode == status.inode {
         // One place for both: through one pipe, so that their order stays.
         descriptors.append(shared.pipe)

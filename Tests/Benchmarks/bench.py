@@ -13,7 +13,9 @@ import signal
 import sys
 import time
 
+import copies
 import figures
+import inside
 from figures import say
 from host import Failed, Host, call
 from report import Report
@@ -25,7 +27,7 @@ def main():
   parser.add_argument("--root", required=True, help="trixie root file system: a tar or a tree")
   parser.add_argument("--henge", help="folder of hengectl and henge-import; without it only the peers are measured")
   parser.add_argument("--rounds", type=int, default=10, help="boots of each launcher (at least 10 for the goals)")
-  parser.add_argument("--only", default="boots,exec,commands,chown,images", help="figures to take")
+  parser.add_argument("--only", default="boots,exec,commands,inside,chown,images,copies", help="figures to take")
   parser.add_argument("--json", default="build/bench.json")
   given = parser.parse_args()
   if os.geteuid() != 0:
@@ -68,8 +70,10 @@ def take(given, host, report, tar, hengectl, importer):
     ("boots", False, lambda: figures.boots(host, report, tar, given.rounds, hengectl)),
     ("exec", False, lambda: figures.exec_delay(host, report, max(given.rounds, 10), hengectl)),
     ("commands", True, lambda: figures.commands(host, report, 50, hengectl)),
+    ("inside", True, lambda: inside.commands_inside(host, report, max(given.rounds, 20), tar, hengectl)),
     ("chown", True, lambda: figures.ownership(host, report, 5, importer)),
     ("images", True, lambda: figures.images(host, report, 10, tar, hengectl)),
+    ("copies", True, lambda: copies.copies(host, report, 6, tar, hengectl)),
   ]
   for name, needs_henge, step in steps:
     if name not in given.only.split(",") or (needs_henge and not hengectl):

@@ -4,7 +4,8 @@ import Linux
 /// A program that runs on a terminal of the test's, as an operator's shell would have it.
 final class Attached {
   let process: Pidfd
-  private let controller: Int32
+  private let side: Descriptor
+  private var controller: Int32 { side.raw }
   /// All that it wrote, as far as it was read.
   private(set) var output = ""
   private var seen = 0
@@ -14,13 +15,10 @@ final class Attached {
   ///   - size: of the terminal.
   ///   - arguments: the program, with an absolute path, and its arguments.
   init(_ arguments: [String], environment: [String], size: (columns: Int, rows: Int) = (80, 24)) throws {
-    controller = try check(posix_openpt(O_RDWR | O_NOCTTY), "make a terminal")
-    _ = fcntl(controller, F_SETFD, FD_CLOEXEC)
-    try check(grantpt(controller), "make a terminal")
-    try check(unlockpt(controller), "make a terminal")
-    guard let name = ptsname(controller) else { throw Complaint("a terminal has no name") }
-    let terminal = Descriptor(adopting: try check(open(name, O_RDWR | O_NOCTTY | O_CLOEXEC), "open a terminal"))
-    setTerminalSize(of: controller, columns: size.columns, rows: size.rows)
+    let pty = try Pty(in: try Descriptor.open("/dev/pts", .directory))
+    let terminal = pty.terminal
+    side = pty.controller
+    setTerminalSize(of: side.raw, columns: size.columns, rows: size.rows)
     guard let setsid = findProgram("setsid") else { throw Complaint("there is no setsid") }
     // A session of its own that has the terminal as its controlling one: signals of the terminal's need that.
     process = try ProcessRequest(
@@ -33,7 +31,6 @@ final class Attached {
   deinit {
     _ = try? process.signal(SIGKILL)
     _ = try? process.reap(wait: true)
-    close(controller)
   }
 
   var settings: termios {

@@ -20,48 +20,107 @@ struct JournalTests {
     try guest.succeed("journalctl", "--sync")
   }
 
-  @Test(.needsRoot, .needsPrograms, .needsImages, arguments: ["bullseye", "bookworm", "trixie", "forky"])
-  func whatAUnitLoggedIsFound(_ image: String) throws {
+  @Test(.needsRoot, .needsPrograms, .needsImages)
+  func whatAUnitLoggedIsFoundInEveryGuest() throws {
+    let guests = ["bullseye", "bookworm", "trixie", "forky"]
+    var matrix = Matrix(guests)
+    defer { matrix.show("journal and units") }
+    for image in guests { try look(image, &matrix) }
+  }
+
+  private func look(_ image: String, _ matrix: inout Matrix) throws {
     try withSandbox("journal") { sandbox in
       let (machine, guest) = try boot(sandbox, image)
       try say(guest)
+      func journal(_ arguments: String...) throws -> String {
+        let outcome = try sandbox.hengectl(["journal", machine] + arguments, deadline: 20)
+        guard outcome.succeeded else { throw Complaint("\(outcome)") }
+        return outcome.text
+      }
       func look(_ when: String) throws {
-        let known = try sandbox.succeed("journal", machine, "-u", "known", "-o", "cat", deadline: 20)
-        #expect(known.contains("a known line\na bad line"), "\(image), \(when): \(known)")
-        let bad = try sandbox.succeed("journal", machine, "-p", "err", "-u", "known", "-o", "cat")
-        #expect(bad == "a bad line", "\(image), \(when)")
-        #expect(try sandbox.succeed("journal", machine, "-n", "1", "-o", "cat").split(separator: "\n").count == 1)
-        let lines = try sandbox.succeed("journal", machine, "-b", "-o", "json", "_SYSTEMD_UNIT=known.service")
-        let messages = try lines.split(separator: "\n").map {
-          try JSON(parsing: Array($0.utf8))["MESSAGE"]?.stringValue
+        try matrix.check("journal -u, \(when)", image) {
+          let known = try journal("-u", "known", "-o", "cat")
+          try demand(known.contains("a known line\na bad line"), known)
         }
-        #expect(messages == ["a known line", "a bad line"], "\(image), \(when)")
-        let export = try sandbox.succeed("journal", machine, "-u", "known", "-o", "export")
-        #expect(export.contains("MESSAGE=a known line"))
+        try matrix.check("journal -p err, \(when)", image) {
+          let bad = try journal("-p", "err", "-u", "known", "-o", "cat")
+          try demand(bad == "a bad line", bad)
+        }
+        try matrix.check("journal -n 1, \(when)", image) {
+          let last = try journal("-n", "1", "-o", "cat")
+          try demand(last.split(separator: "\n").count == 1, last)
+        }
+        try matrix.check("journal -o json, \(when)", image) {
+          let lines = try journal("-b", "-o", "json", "_SYSTEMD_UNIT=known.service").split(separator: "\n")
+          let messages = try lines.map { try JSON(parsing: Array($0.utf8))["MESSAGE"]?.stringValue }
+          try demand(messages == ["a known line", "a bad line"], "\(messages)")
+        }
+        try matrix.check("journal -o export, \(when)", image) {
+          let export = try journal("-u", "known", "-o", "export")
+          try demand(export.contains("MESSAGE=a known line"), export)
+        }
       }
       try look("running")
+      try matrix.check("journal -f", image) {
+        let follower = try sandbox.live("journal", machine, "-f", "-n", "1", "-o", "cat", "-u", "known")
+        try follower.waitFor("\n", deadline: 10)
+        try guest.succeed("systemd-run", "--quiet", "--unit=known", "echo", "a later line")
+        try follower.waitFor("a later line", deadline: 10)
+      }
+      try matrix.check("units", image) { try units(sandbox, machine, guest) }
       try sandbox.succeed("poweroff", machine)
       try look("stopped")
-      // Each start is a boot of its own.
       try sandbox.succeed("start", machine)
-      #expect(try sandbox.succeed("journal", machine, "-b", "-u", "known", "-q") == "")
-      #expect(try sandbox.succeed("journal", machine, "-b", "-1", "-u", "known", "-o", "cat").contains("a known line"))
-      let group = (try sandbox.guest(machine).state["cgroup"]?.stringValue ?? "") + "/payload"
-      try write("1", to: "\(group)/cgroup.freeze")
-      #expect(try sandbox.succeed("journal", machine, "-n", "1", "-o", "cat", deadline: 10) != "", "frozen")
-      try write("0", to: "\(group)/cgroup.freeze")
+      try matrix.check("journal -b, each start its own", image) {
+        let (now, before) = (
+          try journal("-b", "-u", "known", "-q"), try journal("-b", "-1", "-u", "known", "-o", "cat")
+        )
+        try demand(now == "" && before.contains("a known line"), now + before)
+      }
+      try matrix.check("journal, frozen", image) {
+        let group = (try sandbox.guest(machine).state["cgroup"]?.stringValue ?? "") + "/payload"
+        try write("1", to: "\(group)/cgroup.freeze")
+        defer { try? write("0", to: "\(group)/cgroup.freeze") }
+        let last = try sandbox.succeed("journal", machine, "-n", "1", "-o", "cat", deadline: 10)
+        try demand(last != "", "nothing")
+      }
       try sandbox.succeed("terminate", machine)
     }
   }
 
-  @Test(.needsRoot, .needsPrograms, .needsImages, arguments: ["bullseye", "trixie", "forky"])
-  func whoFollowsSeesWhatComesLater(_ image: String) throws {
+  private func units(_ sandbox: Sandbox, _ machine: String, _ guest: Guest) throws {
+    func list(_ arguments: String...) throws -> [String] {
+      let units = try sandbox.hengectl(["units", machine, "--json"] + arguments).json().arrayValue ?? []
+      return units.compactMap { $0["name"]?.stringValue }
+    }
+    let failing =
+      "systemctl reset-failed; systemd-run --quiet --unit=broken false; sleep 0.3; systemctl is-failed broken"
+    try demand(try guest.shell(failing).text == "failed", "no failed unit")
+    try demand(try list("--failed") == ["broken.service"], "--failed")
+    try demand(try list("--state", "failed") == ["broken.service"], "--state failed")
+    // What its own systemctl lists, in the same order.
+    for (ours, theirs) in [
+      (["--state", "running,listening"], "--state=running,listening"),
+      (["--state", "running", "--state", "listening", "--type", "socket"], "--state=running,listening --type=socket"),
+      (["--type=service,socket"], "--type=service,socket"), (["dbus*"], "'dbus*'"),
+    ] {
+      let line = "systemctl list-units --all --plain --no-legend --no-pager \(theirs) | cut -d' ' -f1 | LC_ALL=C sort"
+      let wanted = try guest.shell(line).text.split(separator: "\n").map(String.init)
+      let units = try sandbox.hengectl(["units", machine, "--json"] + ours).json().arrayValue ?? []
+      let found = units.compactMap { $0["name"]?.stringValue }
+      try demand(found == wanted && !found.isEmpty, "\(ours): \(found), but \(wanted)")
+    }
+    try guest.succeed("systemctl", "reset-failed")
+  }
+
+  @Test(.needsRoot, .needsPrograms, .needsImages)
+  func whoFollowsHasNoRightsAndSeesNothingElse() throws {
     try withSandbox("follow") { sandbox in
-      let (machine, guest) = try boot(sandbox, image)
+      let (machine, guest) = try boot(sandbox, "trixie")
       let follower = try sandbox.live("journal", machine, "-f", "-n", "0")
       let other = try sandbox.live("journal", machine, "-fn0")
       // It is there once it has opened the journal.
-      let viewers = { Host.processes.filter { Host.status($0, "Name") == "journalctl" && isOutside($0, guest) } }
+      let viewers = { Host.processes.filter { isReader($0, of: guest) } }
       for _ in 0..<500 where viewers().count < 2 { pause(milliseconds: 20) }
       pause(milliseconds: 300)
       let viewer = try #require(viewers().first)
@@ -93,7 +152,11 @@ struct JournalTests {
     }
   }
 
-  private func isOutside(_ process: Int32, _ guest: Guest) -> Bool {
+  /// Whether it is a journalctl with the machine's ids that is not one of the machine's processes.
+  private func isReader(_ process: Int32, of guest: Guest) -> Bool {
+    guard Host.status(process, "Name") == "journalctl", Host.status(process, "State")?.hasPrefix("Z") == false else {
+      return false
+    }
     let ids = (Host.status(process, "Uid") ?? "").split(whereSeparator: { $0 == "\t" || $0 == " " })
     return ids.first.flatMap { UInt32($0) }.map(guest.uids.contains) ?? false
       && Host.namespace("\(process)", "pid") != Host.namespace("\(guest.leader)", "pid")
@@ -174,7 +237,7 @@ struct JournalTests {
             ["\(Checkout.programs)/hengectl", "journal", machine, "-a", "-t", "evil", "-o", mode] + arguments,
             environment: sandbox.environment + ["PAGER=cat"], onTerminal: true)
           #expect(try shown.wait() == 0)
-          #expect(shown.text.contains("end"), "\(mode): \(shown.text)")
+          #expect(shown.text.contains(mode.hasPrefix("json") ? "MESSAGE" : "end"), "\(mode): \(shown.text)")
           for scalar in shown.text.unicodeScalars where ![9, 10, 13].contains(scalar.value) {
             let isControl =
               scalar.value < 0x20 || (0x7f...0x9f).contains(scalar.value) || (0x202a...0x202e).contains(scalar.value)
@@ -192,8 +255,27 @@ struct JournalTests {
           + " cp $d/system.journal \"$d/$(printf 'x\\033[31m.journal')\"; dd if=/dev/urandom of=$d/system@a.journal"
           + " bs=1k count=64; head -c 300k $d/system.journal > $d/cut.journal; true", deadline: 60)
       let outcome = try sandbox.hengectl("journal", machine, "-t", "evil", "-o", "json", deadline: 30)
-      #expect(!outcome.isTimedOut && outcome.output.contains("end"), "\(outcome)")
+      #expect(!outcome.isTimedOut && outcome.output.contains("MESSAGE"), "\(outcome)")
       expectHarmless(outcome)
+    }
+  }
+
+  /// An ordinary user's view has the user's ids in place of the host's root.
+  @Test(.needsRoot, .needsPrograms, .needsImages, .needsUsers)
+  func anOrdinaryUserReadsItAsWell() throws {
+    try withUsers("users-journal", ids: [131072]) { host in
+      let user = try #require(host.users.first)
+      try user.image("trixie")
+      try user.succeed("run", "trixie", "m")
+      try say(try user.guest("m"))
+      for isRunning in [true, false] {
+        let known = try user.hengectl("journal", "m", "-u", "known", "-o", "cat")
+        #expect(known.succeeded && known.output.contains("a known line\na bad line"), "\(isRunning): \(known)")
+        let console = try user.hengectl("console", "--history", "m")
+        #expect(console.output.contains("Multi-User System"), "\(console)")
+        if isRunning { try user.succeed("poweroff", "m") }
+      }
+      try user.succeed("remove", "m")
     }
   }
 

@@ -211,7 +211,7 @@ private struct Life {
     #expect(try self.identity(of: after) == identity)
     #expect(after.leader != guest.leader)
     try after.shell("echo after the reboot > /dev/console")
-    let console = "\(sandbox.runtime)/machines/\(name)/console.log"
+    let console = "\(sandbox.state)/machines/\(name)/console.log"
     let end = now() + 5_000_000_000
     while !(read(console)?.contains("after the reboot") ?? false), now() < end { pause(milliseconds: 10) }
     let text = read(console) ?? ""

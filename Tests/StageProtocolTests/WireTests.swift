@@ -56,6 +56,7 @@ let everything = StagePlan(
 
 @Test(arguments: [
   StageMessage.notifySocket, .console, .terminals, .watchedFolder, .leader(4242), .executing(1 << 40), .connection,
+  .folder("/var/log/journal"), .mounted(1 << 33),
   .failed(StageFailure(operation: "open", subject: "/x", reason: "no such file", errno: 2)),
   .failed(StageFailure(operation: "boot", subject: "", reason: "other", errno: 0, advice: "mend it", code: 5)),
 ])

@@ -15,7 +15,3 @@ int clinux_exchange(int from_directory, const char *from, int directory, const c
 
 /* Blocks SIGINT, SIGTERM and SIGHUP and returns a descriptor that becomes readable when one of them comes. */
 int clinux_stop_descriptor(void);
-
-/* Waits until a stream can be read (or written to), or until stop, unless it is -1, becomes readable.
- * Returns 1 for the stream, 0 for stop. */
-int clinux_wait_stream(int stream, int for_writing, int stop);

@@ -36,6 +36,11 @@ int clinux_clear_ambient(void);
 /* setresuid/setresgid to one id, without supplementary groups. Only for a process with a single thread. */
 int clinux_become(unsigned uid, unsigned gid);
 
+/* The same with supplementary groups. */
+int clinux_become_user(unsigned uid, unsigned gid, const unsigned *groups, int count);
+/* Leads a session of its own whose terminal is standard input. */
+int clinux_take_terminal(void);
+
 /* Unblocks every signal and gives each its default action, as a program expects to find them. */
 void clinux_reset_signals(void);
 

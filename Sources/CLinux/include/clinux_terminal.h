@@ -1,6 +1,5 @@
 /* Pseudo-terminals by descriptor, and what there is to know of a terminal. */
 #pragma once
-#include <poll.h>
 #include <stdbool.h>
 
 /* Unlocks the pty whose controlling side is given and opens its other side (TIOCGPTPEER), which needs no path. */
@@ -8,8 +7,5 @@ int clinux_pty_peer(int controller);
 /* Columns and rows of a terminal; -1 when it is none. */
 int clinux_terminal_size(int descriptor, int *columns, int *rows);
 int clinux_set_terminal_size(int descriptor, int columns, int rows);
-/* Waits without a limit, with no signal blocked meanwhile: one that is blocked otherwise comes in here and nowhere
- * else (ppoll). */
-int clinux_poll_with_signals(struct pollfd *entries, int count);
 /* The number of a pty in its instance of devpts (TIOCGPTN), by its controlling side; -1 when it is none. */
 int clinux_pty_number(int controller);
