@@ -23,7 +23,11 @@ func join(_ bytes: [UInt8], leader: Descriptor, channel: Channel) throws(Failure
   // Only a child is in the pid namespace that was joined.
   let child = clinux_fork()
   try check(child, "fork")
-  if child > 0 { exit(waitFor(child)) }
+  if child > 0 {
+    // That the child executes its command shows by the end of the channel.
+    if case .command = request { _ = clinux_close_range(3, false) }
+    exit(waitFor(child))
+  }
   try check(clinux_set_parent_death_signal(SIGKILL), "follow", "the parent")
   if case .command(let command) = request {
     // What it execs is the machine's root, no more and no less.

@@ -19,6 +19,8 @@ struct TerminalChoice: ParsableArguments {
 private func execute(
   _ text: String, _ parameters: JSON, method: String = "Execute", pty: Bool, canLeave: Bool
 ) throws -> Never {
+  // A standard stream that is closed must not become the number of something of ours.
+  for number in Int32(0)...2 where fcntl(number, F_GETFD) < 0 { _ = open("/dev/null", O_RDWR) }
   let name = try MachineName(text)
   let manager = try manager()
   var parameters = parameters

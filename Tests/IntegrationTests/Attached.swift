@@ -48,9 +48,9 @@ final class Attached {
   func expect(_ text: String, seconds: Double = 20) throws {
     let end = now() + UInt64(seconds * 1e9)
     while true {
-      let fresh = String(decoding: bytes.dropFirst(seen), as: UTF8.self)
-      if fresh.contains(text) {
-        seen = bytes.count
+      let wanted = Array(text.utf8)
+      if let place = bytes.indices.dropFirst(seen).first(where: { bytes[$0...].starts(with: wanted) }) {
+        seen = place + wanted.count
         return
       }
       guard now() < end, try readSome(until: end) else { throw Complaint("no '\(text)' in: \(output)") }
