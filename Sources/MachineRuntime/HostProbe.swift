@@ -69,6 +69,20 @@ extension HostManager {
   }
 }
 
+extension HostManager {
+  /// The group below which a manager makes its units; a session of a user's is beside that, and not below.
+  fileprivate func group(below mount: String, from own: String) -> String {
+    guard case .user(let runtime) = self else { return mount }
+    let parts = own.split(separator: "/")
+    if let index = parts.firstIndex(where: { $0.hasPrefix("user@") && $0.hasSuffix(".service") }) {
+      return "/" + parts[...index].joined(separator: "/")
+    }
+    let uid = runtime.split(separator: "/").last ?? ""
+    let usual = "\(mount)/user.slice/user-\(uid).slice/user@\(uid).service"
+    return access(usual, F_OK) == 0 ? usual : mount
+  }
+}
+
 extension CgroupFacts {
   /// Where control groups of version 2 are mounted, and where in them this process is.
   static func probe(manager: HostManager) throws(Failure) -> CgroupFacts {
@@ -95,14 +109,7 @@ extension CgroupFacts {
       relation = "\(service.parent)/\(service.name)"
     } else if manager != .none {
       facts.keeper = .scope
-      let parts = facts.own.split(separator: "/")
-      if case .user = manager,
-        let index = parts.firstIndex(where: { $0.hasPrefix("user@") && $0.hasSuffix(".service") })
-      {
-        relation = "/" + parts[...index].joined(separator: "/")
-      } else {
-        relation = mount.target
-      }
+      relation = manager.group(below: mount.target, from: facts.own)
       facts.own = "\(relation)/\(SystemdCgroups.slice)"
     } else if facts.own.split(separator: "/").contains("..") {
       // Who came into a machine from outside is in a group that is not in sight there.
