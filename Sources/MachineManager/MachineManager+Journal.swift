@@ -52,7 +52,7 @@ extension MachineManager {
     var request = ProcessRequest(
       .path(try programs.path(of: "henge-supervisor")),
       arguments: ["henge-supervisor", "--journal", name.description] + arguments,
-      environment: store.places.environment + ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"],
+      environment: store.places.environment + userManager + ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"],
       descriptors: [nil, output.second, errors.second])
     request.parentDeathSignal = SIGKILL
     // Ctrl-C is for whoever shows it: a pager takes it for a word to itself.

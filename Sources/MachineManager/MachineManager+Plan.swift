@@ -39,7 +39,7 @@ extension MachineManager {
     let errors = try SocketPair(packets: false)
     let request = ProcessRequest(
       .path(try programs.path(of: "henge-supervisor")), arguments: ["henge-supervisor"] + arguments,
-      environment: store.places.environment + ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"],
+      environment: store.places.environment + userManager + ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"],
       descriptors: [nil, output.second, errors.second])
     return (try request.start().process, output.first, errors.first)
   }

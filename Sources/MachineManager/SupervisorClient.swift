@@ -114,7 +114,7 @@ extension MachineManager {
   }
 
   /// What leads a user's supervisor to the user's own service manager.
-  private var userManager: [String] {
+  var userManager: [String] {
     ordinaryUser == nil ? [] : getenv("XDG_RUNTIME_DIR").map { ["XDG_RUNTIME_DIR=\(String(cString: $0))"] } ?? []
   }
 
