@@ -116,7 +116,7 @@ extension MachineManager {
     do {
       try client.callMore(
         "io.henge.Machine.\(method)", parameters, passing: stream.map { [$0] } ?? [],
-        sent: { exit = try waitForEnd(of: process, or: client, method) },
+        sent: { try waitForEnd(of: process, or: client, method, &exit) },
         { reply in
           answer = .success(reply)
           return true
@@ -159,16 +159,17 @@ extension MachineManager {
   /// Waits for the end of the host's end or for the answer, whatever comes first; after the one, not for ever for the
   /// other: the machine's end may be held up by the machine.
   ///
-  /// - Returns: how the process ended, if it has.
+  /// - Parameter exit: becomes how the process ended, if it has.
   private func waitForEnd(
-    of process: Pidfd, or client: VarlinkClient, _ method: String
-  ) throws -> ProcessExit? {
+    of process: Pidfd, or client: VarlinkClient, _ method: String, _ exit: inout ProcessExit?
+  ) throws {
     var entries = [
       pollfd(fd: process.descriptor.raw, events: Int16(POLLIN), revents: 0),
       pollfd(fd: client.readiness ?? -1, events: Int16(POLLIN), revents: 0),
     ]
     while poll(&entries, nfds_t(entries.count), -1) < 0, errno == EINTR {}
-    guard entries[1].revents == 0, let exit = try process.reap(wait: true) else { return nil }
+    guard entries[1].revents == 0 else { return }
+    exit = try process.reap(wait: true)
     let isTimedOut = exit == .exited(Failure.Kind.timedOut.rawValue)
     let patience: Int32 = exit == .exited(0) ? 300_000 : isTimedOut ? 0 : 10_000
     entries[0].fd = -1
@@ -176,7 +177,7 @@ extension MachineManager {
       let count = poll(&entries, nfds_t(entries.count), patience)
       if count < 0, errno == EINTR { continue }
       if count == 0 { throw VarlinkFailure.timedOut(method: method) }
-      return exit
+      return
     }
   }
 

@@ -190,8 +190,8 @@ struct CopyFaultTests {
       try sandbox.succeed("start", name)
       let guest = try sandbox.guest(name)
       let evil = #"$(printf '\033[31mred\033]0;owned\007\n\342\200\256end\377')"#
-      try guest.succeed("sh", "-c", "mkdir /root/t; mkdir \"/root/t/\(evil)\"; mknod \"/root/t/\(evil)/\(evil)\" c 0 0")
-      let refused = try sandbox.hengectl("copy-from", name, "/root/t", "\(sandbox.work)/t")
+      try guest.succeed("sh", "-c", "mkdir /run/t; mkdir \"/run/t/\(evil)\"; mknod \"/run/t/\(evil)/\(evil)\" c 0 0")
+      let refused = try sandbox.hengectl("copy-from", name, "/run/t", "\(sandbox.work)/t")
       expectRefusal(refused, code: 1, "\\x1b[31mred", "it is a device")
       #expect(names(in: sandbox.work).isEmpty)
       let hostile = "\u{1b}[31mred\n\u{202e}end"

@@ -39,8 +39,8 @@ enum CopyTree {
       os.utime(f"{top}/0/0", ns=(0, 987_654_321_000_000_001))
       """
     try runWell(["python3", "-c", script, path, "\(files)"])
-    try runWell(["setfacl", "-m", "u:1000:r,g:65535:rw", "\(path)/0/0/file 4"])
-    try runWell(["setfacl", "-d", "-m", "u:1000:rx", "\(path)/0"])
+    try runWell(["setfacl", "-m", "u:54321:r,g:65535:rw", "\(path)/0/0/file 4"])
+    try runWell(["setfacl", "-d", "-m", "u:54321:rx", "\(path)/0"])
     try runWell(["setcap", "cap_net_raw+ep", "\(path)/0/0/file 5"])
     try runWell(["touch", "-d", "@1000000000.5", "\(path)/0"])
   }

@@ -38,7 +38,7 @@ struct CopyTests {
       #expect(link.uid == guest.uidBase + 1000 && link.gid == guest.uidBase + 1001)
       #expect(try runWell(["getcap", "-n", "\(upper)/0/0/file 5"]).contains("rootid=\(guest.uidBase)"))
       let list = try runWell(["getfacl", "-n", "\(upper)/0/0/file 4"])
-      #expect(list.contains("user:\(guest.uidBase + 1000):r--") && list.contains("group:\(guest.uidBase + 65535):rw-"))
+      #expect(list.contains("user:\(guest.uidBase + 54321):r--") && list.contains("group:\(guest.uidBase + 65535):rw-"))
       #expect(try Int(runWell(["du", "-k", "\(upper)/holes"]).split(separator: "\t")[0]) ?? .max < 1024)
 
       let from = try sandbox.hengectl("copy-from", "--keep-privileges", name, "/root/tree", "\(sandbox.work)/back")

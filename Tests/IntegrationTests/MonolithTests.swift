@@ -55,6 +55,11 @@ struct MonolithTests {
     return traces
   }
 
+  private func look(_ sandbox: Sandbox, _ machine: String, _ when: String) throws {
+    let found = try traces(sandbox, machine)
+    #expect(found == expected, "\(when): \(found)")
+  }
+
   @Test(.needsRoot, .needsPrograms, .needsImages)
   func itsDataOutliveRebootPoweroffAndClone() throws {
     try withSandbox("monolith") { sandbox in
@@ -96,20 +101,20 @@ struct MonolithTests {
           "test $(su postgres -c \"psql -tA -c 'SELECT count(*) FROM stocktaking' monolith\") -gt 0"
         ),
         "cron's job did not run")
-      #expect(try traces(sandbox, machine) == expected, "at once: \(try traces(sandbox, machine))")
+      try look(sandbox, machine, "at once")
 
       try sandbox.succeed("reboot", machine)
-      #expect(try traces(sandbox, machine) == expected, "after reboot: \(try traces(sandbox, machine))")
+      try look(sandbox, machine, "after reboot")
       try sandbox.succeed("poweroff", machine)
       try sandbox.succeed("start", machine)
-      #expect(try traces(sandbox, machine) == expected, "after poweroff and start: \(try traces(sandbox, machine))")
+      try look(sandbox, machine, "after poweroff and start")
       #expect(try sandbox.hengectl("status", "--json", machine).json()["uuid"]?.stringValue == uuid)
       try sandbox.succeed("poweroff", machine)
 
       let clone = sandbox.name("clone")
       try sandbox.succeed("clone", machine, clone)
       try sandbox.succeed("start", clone)
-      #expect(try traces(sandbox, clone) == expected, "after clone: \(try traces(sandbox, clone))")
+      try look(sandbox, clone, "after clone")
       #expect(try sandbox.hengectl("status", "--json", clone).json()["uuid"]?.stringValue != uuid)
 
       // And the image knows nothing of it.

@@ -56,7 +56,9 @@ struct NetworkTests {
       let counted = try lab.network(of: name)
       #expect((counted["bytesReceived"]?.intValue ?? 0) > 104_857_600 && (counted["bytesSent"]?.intValue ?? 0) > 0)
       try lab.succeed("terminate", name)
-      #expect(lab.sandbox.difference(from: before) == [])
+      // The folder that all running machines share stays.
+      let left = lab.sandbox.difference(from: before).filter { $0 != "+ file \(lab.sandbox.runtime)/machines" }
+      #expect(left == [])
     }
   }
 
@@ -84,9 +86,10 @@ struct NetworkTests {
     #expect(Host.status(process, "NoNewPrivs") == "1")
     #expect(Host.cgroup(process)?.hasSuffix("/network") == true)
     for kind in ["CapEff", "CapPrm"] {
-      // Binding low ports, in its own user namespace, is all that one of them keeps.
+      // In a user namespace that is not the host's, binding low ports and, for pasta, entering the machine's network
+      // namespace again are all that is left.
       let left = UInt64(Host.status(process, kind) ?? "", radix: 16) ?? .max
-      #expect(left & ~(1 << 10) == 0, "\(kind) \(left)")
+      #expect(left & ~(1 << 10 | 1 << 21) == 0, "\(kind) \(left)")
     }
   }
 
@@ -130,18 +133,17 @@ struct NetworkTests {
         ip addr del 127.0.0.1/8 dev lo; ip route add 127.0.0.0/8 via 10.0.2.2 dev eth0
         ip -6 addr del ::1/128 dev lo; ip -6 route add ::1/128 via fd00::2 dev eth0
         """)
-      var hits: [String] = []
+      var urls: [String] = ["http://10.0.2.4:80/10", "http://10.0.2.4:5433/10"]
       for address in [
         "10.0.2.2", "10.0.2.3", host4, "127.0.0.1", "127.0.0.53", "0.0.0.0", NetworkLab.metadata, "[fd00::2]",
         "[fd00::3]",
         "[\(host6)]", "[::1]", "[::ffff:\(host4)]", "[::ffff:127.0.0.1]",
-      ] {
-        for port in ["80", "5432", "8081"] where try reaches("http://\(address):\(port)/10") {
-          hits.append("\(address) \(port)")
-        }
-      }
-      #expect(try !reaches("http://10.0.2.4:80/10") && !reaches("http://10.0.2.4:5433/10"))
-      #expect(hits == [])
+      ] { urls += ["80", "5432", "8081"].map { "http://\(address):\($0)/10" } }
+      // All at once: most of them are not answered at all.
+      let scan = "for url; do (curl -s -m 3 -o /dev/null \"$url\" && echo \"$url\") & done; wait"
+      let hits = try run(
+        ["nsenter", "-t", "\(guest.leader)", "-n", "sh", "-c", scan, "sh", "http://\(NetworkLab.outside4)/10"] + urls)
+      #expect(hits.text == "http://\(NetworkLab.outside4)/10", "\(hits)")
       // Datagrams: an echo on the host that the machine must not hear.
       let echo = """
         import socket, sys
