@@ -12,11 +12,11 @@ struct NestedTests {
       let outer = sandbox.name("outer")
       let first = try Nest.first(in: sandbox, outer, ids: "5x65536")
       try first.supply()
-      try first.succeed("create", "-s", "IDs=3x65536", "-s", Nest.bind, "trixie", "middle")
+      try first.succeed("create", "-s", "IDs=3x65536", "-s", "Network.Mode=none", "-s", Nest.bind, "trixie", "middle")
       try first.succeed("start", "middle")
       let second = try first.inside("middle")
       try second.supply()
-      try second.succeed("create", "-s", Nest.bind, "trixie", "inner")
+      try second.succeed("create", "-s", "Network.Mode=none", "-s", Nest.bind, "trixie", "inner")
       try second.succeed("start", "inner")
       let third = try second.inside("inner")
 
