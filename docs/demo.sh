@@ -76,7 +76,19 @@ if [[ $reached != running ]]; then
   exit 1
 fi
 
+step hengectl exec "$machine" -- sh -c 'id; cat /proc/self/uid_map'
+echo "from the host" >"$folder/note"
+mkdir "$folder/shared"
+step hengectl copy-to "$machine" "$folder/note" /srv/note
+step hengectl bind --mkdir "$machine" "$folder/shared" /srv/shared
+step hengectl exec "$machine" -- sh -c 'cat /srv/note; echo "from the machine" >/srv/shared/answer'
+step cat "$folder/shared/answer"
+step hengectl unbind "$machine" /srv/shared
+step hengectl journal "$machine" --no-pager --lines 5
+step hengectl top
+step hengectl reboot "$machine"
 step hengectl poweroff "$machine"
+step hengectl events "$machine"
 step hengectl list
 step hengectl remove "$machine"
 step hengectl remove-image "$image"

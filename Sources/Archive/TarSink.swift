@@ -29,7 +29,8 @@ package final class TarSink {
     self.archive = archive
     self.policy = policy
     self.progress = progress
-    try check(archive_write_set_format_pax_restricted(archive))
+    // The restricted form leaves out parts of seconds.
+    try check(archive_write_set_format_pax(archive))
     // The other way of writing extended attributes is known to nobody else.
     try check(archive_write_set_options(archive, "xattrheader=SCHILY"))
     try check(archive_write_open_fd(archive, descriptor))

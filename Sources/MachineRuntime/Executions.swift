@@ -278,7 +278,14 @@ extension Executions {
       ]
       bus.onDisconnect = { [weak self] error in self?.disconnected(error) }
       self.manager = manager
-      connected(.success(manager))
+      // A message with descriptors in it has libsystemd wait, and us with it, until the peer has said whether it takes
+      // any; a peer that never does must be waited for like any other.
+      manager.ping { [weak self] result in
+        guard let self else { return }
+        guard case .failure(let error) = result else { return connected(.success(manager)) }
+        drop()
+        connected(.failure(failure(error)))
+      }
     } catch {
       connected(.failure(Failure("reach the systemd of", machine, "\(error)")))
     }

@@ -72,8 +72,11 @@ struct ShellTests {
     try matrix.check("login has a prompt", guest) {
       let attached = try sandbox.attach("login", machine)
       try attached.expect("\(machine) login: ")
-      attached.send("ada\r")
-      try attached.expect("assword: ")
+      // Since Debian 13 the program that asks for the password is a package of its own, and not in the least of systems.
+      if try sandbox.guest(machine).run("test", "-x", "/bin/login").succeeded {
+        attached.send("ada\r")
+        try attached.expect("assword: ")
+      }
       attached.send("\u{1d}\u{1d}\u{1d}")
       try demand(try attached.finish() == 0, attached.output)
     }
