@@ -126,7 +126,6 @@ extension Planner {
       .mount(filesystem: "proc", path: "/run/host/unmasked/proc", options: [], attributes: strict),
       .mount(filesystem: "sysfs", path: "/run/host/unmasked/sys", options: [], attributes: strict),
     ]
-    operations.append(.bootID("/proc/sys/kernel/random/boot_id"))
     for path in [
       "/proc/kcore", "/proc/keys", "/proc/kallsyms", "/proc/kmsg", "/proc/sysrq-trigger", "/proc/timer_list",
       "/proc/sched_debug", "/proc/latency_stats", "/proc/kpagecount", "/proc/kpageflags", "/proc/kpagecgroup",

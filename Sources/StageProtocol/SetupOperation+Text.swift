@@ -27,7 +27,6 @@ extension SetupOperation: CustomStringConvertible {
     case .mount(let filesystem, let path, let options, let flags):
       "mount \(filesystem) on \(path) (\((flags.words + options).joined(separator: ",")))"
     case .console(let path, _): "put a pseudo-terminal on \(path)"
-    case .bootID(let path): "cover \(path) with an id of this start's own"
     case .mask(let path): "cover \(path)"
     case .readOnlyView(let path): "cover \(path) with a read-only view of itself"
     case .pivot: "make it the root, and let go of the host's"

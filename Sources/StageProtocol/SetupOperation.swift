@@ -43,8 +43,6 @@ public enum SetupOperation: Sendable, Equatable {
   case mount(filesystem: String, path: String, options: [String], attributes: MountFlags)
   /// Makes a pseudo-terminal, puts it at a path and hands its controlling side to the supervisor.
   case console(String, devpts: String)
-  /// Covers the kernel's id of the boot with one of the machine's own, another at every start.
-  case bootID(String)
   /// Covers a file or folder of the kernel's, if this kernel has it.
   case mask(String)
   /// Covers a folder of the kernel's with a read-only view of itself, if this kernel has it.

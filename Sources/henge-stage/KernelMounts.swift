@@ -48,27 +48,6 @@ extension Setup {
     }
   }
 
-  /// Without one of its own all starts of a machine would be the same boot to its journal: that of the host.
-  func coverBootID(_ path: String) throws(Failure) {
-    guard let target = try openIfThere(path) else { return }
-    // Version 4 of a UUID, as the kernel's own: the version and the variant have their bits, the rest is random.
-    var bytes = (0..<16).map { _ in UInt8.random(in: .min ... .max) }
-    bytes[6] = bytes[6] & 0x0f | 0x40
-    bytes[8] = bytes[8] & 0x3f | 0x80
-    var text = ""
-    for (index, byte) in bytes.enumerated() {
-      if [4, 6, 8, 10].contains(index) { text += "-" }
-      text += String(byte >> 4, radix: 16) + String(byte & 15, radix: 16)
-    }
-    let place = "/run/.boot-id"
-    try makeFile(place, mode: 0o444, contents: Array("\(text)\n".utf8))
-    let cover = try MountTree(copying: "", from: try open(place))
-    try cover.change(set: [.readOnly, .noSetID, .noDevices, .noExecute])
-    try cover.attach(on: target)
-    // Now that it is mounted, it needs its name no more.
-    try remove(place)
-  }
-
   func coverReadOnly(_ path: String) throws(Failure) {
     guard let target = try openIfThere(path) else { return }
     let view = try MountTree(copying: "", from: target)

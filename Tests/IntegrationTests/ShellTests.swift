@@ -33,7 +33,7 @@ struct ShellTests {
       let attached = try sandbox.attach("shell", "ada@\(machine)", size: (120, 50))
       try attached.expect("$ ")
       for (line, answer) in [
-        ("id -un; pwd", "ada\r\n/home/ada"), ("stty size", "50 120"), ("stat -c %U $(tty)", "ada"),
+        ("id -un; pwd", "ada\r\n/home/ada"), ("stty size", "50 120"), ("stat -c owner:%U $(tty)", "owner:ada"),
         ("echo $XDG_RUNTIME_DIR", "/run/user/4321"), ("loginctl --no-legend --no-pager list-sessions | cat", " ada "),
         ("systemctl --user is-active basic.target", "active"), ("echo [$0] [$TERM]", "bash] [xterm]"),
       ] {

@@ -25,7 +25,7 @@ let everything = StagePlan(
     .enterNamespaces, .hostname("web"), .adoptRoot,
     .mount(filesystem: "proc", path: "/proc", options: [], attributes: [.noExecute]),
     .console("/dev/console", devpts: "/dev/pts"), .mask("/proc/kcore"),
-    .bootID("/proc/sys/kernel/random/boot_id"), .readOnlyView("/proc/bus"), .pivot,
+    .readOnlyView("/proc/bus"), .pivot,
     .confine(dropped: [16, 17]),
   ],
   candidates: ["/sbin/init"], arguments: ["--show-status=no"], environment: ["container=henge"])
