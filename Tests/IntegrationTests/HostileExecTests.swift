@@ -121,7 +121,8 @@ struct HostileExecTests {
       let stopped = sandbox.name("stopped")
       try sandbox.succeed("create", "trixie", stopped)
       expectRefusal(try sandbox.hengectl("exec", stopped, "--", "true", deadline: 5), code: 1, "not running", "start")
-      expectRefusal(try sandbox.hengectl("exec", sandbox.name("none"), "--", "true", deadline: 5), code: 4, "there is none")
+      expectRefusal(
+        try sandbox.hengectl("exec", sandbox.name("none"), "--", "true", deadline: 5), code: 4, "there is none")
       // A machine that stops takes its commands with it, and tells.
       let program = try sandbox.start(["exec", machine, "--", "sleep", "1234"])
       pause(milliseconds: 500)
