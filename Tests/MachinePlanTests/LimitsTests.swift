@@ -94,7 +94,7 @@ private func writes(_ limits: [Limit]) -> [String] { limits.flatMap(\.writes).ma
     var much = HostCapacity()
     (much.memory, much.tasks) = (.max, .max)
     let text = "[Resources]\nMemoryMax=100%\nMemoryHigh=99.99%\nTasksMax=0.01%\n"
-    let spec = Spec.parse(files: [Spec.File(name: "t", bytes: Array((text + "[Network]\nMode=none\n").utf8))]).spec
+    let spec = Spec.parse(files: [Spec.File(name: "t", bytes: Array(text.utf8))]).spec
     #expect(try spec.resources.limits(on: much).count == 3)
   }
 }
@@ -107,7 +107,7 @@ private func writes(_ limits: [Limit]) -> [String] { limits.flatMap(\.writes).ma
     host.cgroup.own = "/cg/own"
     host.capacity = capacity()
     change(&host.cgroup)
-    let spec = Spec.parse(files: [Spec.File(name: "t", bytes: Array(text.utf8))]).spec
+    let spec = Spec.parse(files: [Spec.File(name: "t", bytes: Array((text + "[Network]\nMode=none\n").utf8))]).spec
     let made = try MachinePlan(spec: spec, host: host, machine: PlannerTests.standard())
     for case .cgroup(let group) in made.hostSteps {
       // The plan that is printed says all of it.
