@@ -37,7 +37,7 @@ struct CopyFaultTests {
       let supervisor = try #require(guest.state["supervisor"]?.intValue.flatMap { Int32(exactly: $0) })
       try guest.succeed("mkdir", "/root/in", "/root/out")
       try guest.succeed(
-        "sh", "-c", "echo text >/root/out/0; dd if=/dev/zero of=/root/out/big bs=1M count=64 status=none")
+        "sh", "-c", "echo text >/root/out/0; dd if=/dev/zero of=/root/out/big bs=1M count=400 status=none")
       mkdir("\(sandbox.work)/out", 0o755)
       let before = sandbox.snapshot()
 
