@@ -71,11 +71,10 @@ struct JournalTests {
       try sandbox.succeed("poweroff", machine)
       try look("stopped")
       try sandbox.succeed("start", machine)
-      try matrix.check("journal -b, each start its own", image) {
-        let (now, before) = (
-          try journal("-b", "-u", "known", "-q"), try journal("-b", "-1", "-u", "known", "-o", "cat")
-        )
-        try demand(now == "" && before.contains("a known line"), now + before)
+      // A boot of the host's is one to the machine as well, however often it starts.
+      try matrix.check("journal -b", image) {
+        let boot = try journal("-b", "-u", "known", "-o", "cat")
+        try demand(boot.contains("a known line"), boot)
       }
       try matrix.check("journal, frozen", image) {
         let group = (try sandbox.guest(machine).state["cgroup"]?.stringValue ?? "") + "/payload"
