@@ -60,11 +60,17 @@ struct ShellTests {
       try attached.expect("$ ")
       attached.send("sleep 1234\r")
       try attached.expect("1234")
-      attached.send("\u{1d}\u{1d}\u{1d}")
-      try demand(try attached.finish() == 0, attached.output)
       let inside = try sandbox.guest(machine)
       let end = now() + 30_000_000_000
-      while try inside.shell("grep -lx sleep /proc/[0-9]*/comm").succeeded {
+      let sleeps = { try inside.shell("grep -lx sleep /proc/[0-9]*/comm").succeeded }
+      // What the terminal echoes is not running yet.
+      while try !sleeps() {
+        try demand(now() < end, "the command does not begin")
+        pause(milliseconds: 50)
+      }
+      attached.send("\u{1d}\u{1d}\u{1d}")
+      try demand(try attached.finish() == 0, attached.output)
+      while try sleeps() {
         try demand(now() < end, "the shell goes on")
         pause(milliseconds: 50)
       }
