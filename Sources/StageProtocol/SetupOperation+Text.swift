@@ -30,6 +30,7 @@ extension SetupOperation: CustomStringConvertible {
     case .mask(let path): "cover \(path)"
     case .readOnlyView(let path): "cover \(path) with a read-only view of itself"
     case .pivot: "make it the root, and let go of the host's"
+    case .watchConnections: "have connections wait for whether the host makes them"
     case .confine(let dropped): "drop the capabilities \(dropped.map(String.init).joined(separator: ", "))"
     }
   }
