@@ -62,7 +62,7 @@ private func plan(_ text: String, host facts: HostFacts = host(), machine: Machi
       switch operation {
       case .isolateMounts, .root, .checkInit, .memory, .bind, .device, .notifySocket, .sealMount:
         #expect(index < boundary, "\(operation)")
-      case .mount, .console, .mask, .readOnlyView, .pivot, .confine, .adoptRoot:
+      case .mount, .console, .mask, .pivot, .confine, .adoptRoot:
         #expect(index > boundary, "\(operation)")
       default: break
       }

@@ -24,8 +24,7 @@ let everything = StagePlan(
     .watchedFolder("/run/systemd", mode: 0o755),
     .enterNamespaces, .hostname("web"), .adoptRoot,
     .mount(filesystem: "proc", path: "/proc", options: [], attributes: [.noExecute]),
-    .console("/dev/console", devpts: "/dev/pts"), .mask("/proc/kcore"),
-    .readOnlyView("/proc/bus"), .pivot,
+    .console("/dev/console", devpts: "/dev/pts"), .mask("/proc/kcore"), .pivot,
     .confine(dropped: [16, 17]),
   ],
   candidates: ["/sbin/init"], arguments: ["--show-status=no"], environment: ["container=henge"])
