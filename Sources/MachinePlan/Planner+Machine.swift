@@ -150,9 +150,8 @@ extension Planner {
     for path in [
       "/proc/kcore", "/proc/keys", "/proc/kallsyms", "/proc/kmsg", "/proc/sysrq-trigger", "/proc/timer_list",
       "/proc/sched_debug", "/proc/latency_stats", "/proc/kpagecount", "/proc/kpageflags", "/proc/kpagecgroup",
-      "/proc/acpi", "/proc/scsi", "/sys/firmware", "/sys/kernel/debug", "/sys/kernel/tracing",
+      "/proc/acpi", "/proc/scsi", "/sys/firmware",
     ] { operations.append(.mask(path)) }
-    for path in ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/asound"] { operations.append(.readOnlyView(path)) }
   }
 }
 

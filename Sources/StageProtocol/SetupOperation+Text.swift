@@ -30,7 +30,6 @@ extension SetupOperation: CustomStringConvertible {
       "mount \(filesystem) on \(path) (\((flags.words + options).joined(separator: ",")))"
     case .console(let path, _): "put a pseudo-terminal on \(path)"
     case .mask(let path): "cover \(path)"
-    case .readOnlyView(let path): "cover \(path) with a read-only view of itself"
     case .pivot: "make it the root, and let go of the host's"
     case .confine(let dropped): "drop the capabilities \(dropped.map(String.init).joined(separator: ", "))"
     }

@@ -48,10 +48,8 @@ public enum SetupOperation: Sendable, Equatable {
   case mount(filesystem: String, path: String, options: [String], attributes: MountFlags)
   /// Makes a pseudo-terminal, puts it at a path and hands its controlling side to the supervisor.
   case console(String, devpts: String)
-  /// Covers a file or folder of the kernel's, if this kernel has it.
+  /// Covers a file or folder of the kernel's, if this kernel has it and anybody in the machine could open it.
   case mask(String)
-  /// Covers a folder of the kernel's with a read-only view of itself, if this kernel has it.
-  case readOnlyView(String)
   /// Makes the machine's root the root, and lets go of the host's.
   case pivot
   /// Drops these capabilities for good.

@@ -31,7 +31,6 @@ extension WireWriter {
       byte(17); text(filesystem); text(path); list(options) { $0.text($1) }; byte(attributes.rawValue)
     case .console(let path, let devpts): byte(18); text(path); text(devpts)
     case .mask(let path): byte(19); text(path)
-    case .readOnlyView(let path): byte(20); text(path)
     case .pivot: byte(21)
     case .copy(let source, let path, let mode): byte(23); text(source); text(path); integer(mode)
     case .linkIfThere(let path, let target, let needs): byte(24); text(path); text(target); text(needs)
@@ -89,7 +88,6 @@ extension WireReader {
       return .mount(filesystem: try text(), path: try text(), options: try texts(), attributes: try flags())
     case 18: return .console(try text(), devpts: try text())
     case 19: return .mask(try text())
-    case 20: return .readOnlyView(try text())
     case 21: return .pivot
     case 22: return .confine(dropped: try list { (reader) throws(WireError) in try reader.integer() })
     case 23: return .copy(source: try text(), path: try text(), mode: try integer())

@@ -46,7 +46,6 @@ struct Setup {
       try mountKernelFilesystem(filesystem, path: path, options: options, attributes: attributes)
     case .console(let path, let devpts): try makeConsole(path, devpts: devpts)
     case .mask(let path): try mask(path)
-    case .readOnlyView(let path): try coverReadOnly(path)
     case .pivot:
       try check(clinux_pivot_here(), "pivot into", "the machine's root")
       // The machine's services expect what is mounted in one place to show everywhere; systemd leaves it to us.

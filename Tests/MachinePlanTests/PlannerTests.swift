@@ -64,7 +64,7 @@ private func plan(_ text: String, host facts: HostFacts = host(), machine: Machi
       case .isolateMounts, .root, .checkInit, .memory, .bind, .device, .notifySocket, .sealMount, .sharedDevice,
         .unlayered:
         #expect(index < boundary, "\(operation)")
-      case .mount, .console, .mask, .readOnlyView, .pivot, .confine, .adoptRoot:
+      case .mount, .console, .mask, .pivot, .confine, .adoptRoot:
         #expect(index > boundary, "\(operation)")
       default: break
       }

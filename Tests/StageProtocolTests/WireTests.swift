@@ -25,8 +25,7 @@ let everything = StagePlan(
     .sharedDevice("/dev/net/tun", major: 10, minor: 200), .unlayered("/var/lib/docker", upper: "/u"),
     .enterNamespaces, .hostname("web"), .adoptRoot,
     .mount(filesystem: "proc", path: "/proc", options: [], attributes: [.noExecute]),
-    .console("/dev/console", devpts: "/dev/pts"), .mask("/proc/kcore"),
-    .readOnlyView("/proc/bus"), .pivot,
+    .console("/dev/console", devpts: "/dev/pts"), .mask("/proc/kcore"), .pivot,
     .confine(dropped: [16, 17]),
   ],
   candidates: ["/sbin/init"], arguments: ["--show-status=no"], environment: ["container=henge"])
