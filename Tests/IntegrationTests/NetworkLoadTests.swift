@@ -189,12 +189,12 @@ struct NetworkLoadTests {
         let killed = try lab.process(part, of: name)
         let asked =
           part == nil
-          ? try inside(lab, guest, "wait", NetworkLab.outside4, 80, 4)
+          ? try inside(lab, guest, "wait", NetworkLab.outside4, 80, 3)
           : try RunningProgram([
             "nsenter", "-t", "\(lab.outsideProcess)", "-n", "python3", Self.client, "wait", NetworkLab.host4, "8080",
             "5",
           ])
-        pause(milliseconds: 1500)
+        pause(milliseconds: 1000)
         kill(killed, SIGKILL)
         let outcome = try asked.wait(deadline: 60)
         let longest = Double(outcome.text) ?? 99
