@@ -220,8 +220,9 @@ void clinux_stream_copy_options(int from, int to, int family) {
   int locked = number(from, SOL_SOCKET, SO_BUF_LOCK);
   const int buffers[] = {SO_SNDBUF, SO_RCVBUF};
   for (int index = 0; index < 2; index++) {
+    if (!(locked & 1 << index)) continue;
     int size = number(from, SOL_SOCKET, buffers[index]) / 2;
-    if ((locked & 1 << index) && size > 0) setsockopt(to, SOL_SOCKET, buffers[index], &size, sizeof size);
+    if (size > 0) setsockopt(to, SOL_SOCKET, buffers[index], &size, sizeof size);
   }
 }
 

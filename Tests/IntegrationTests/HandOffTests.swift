@@ -243,20 +243,15 @@ struct HandOffTests {
   func whatIsNotTheMachinesOwnIsLeftAlone() throws {
     try withLab("handoff-inner") { lab in
       let name = try start(lab)
-      // A namespace of its own within the machine, behind a bridge of the machine's.
+      // A namespace of its own within the machine that looks like the machine's, and leads nowhere.
       let script = """
-        set -e
-        ip link add in0 type veth peer name in1; unshare --net sleep 60 & inner=$!
-        for try in 1 2 3 4 5 6 7 8 9 10; do ip link set in1 netns $inner 2>/dev/null && break; sleep 0.3; done
-        ip addr add 10.9.0.1/24 dev in0; ip link set in0 up
-        nsenter -t $inner -n ip addr add 10.9.0.2/24 dev in1; nsenter -t $inner -n ip link set in1 up
-        nsenter -t $inner -n ip route add default via 10.9.0.1
-        echo 1 > /proc/sys/net/ipv4/ip_forward
-        timeout 3 nsenter -t $inner -n /opt/test/handoff time \(Self.four) 80 1 || true
-        kill $inner
+        ip link add eth0 type dummy && ip addr add 10.0.2.100/24 dev eth0 && ip link set eth0 up &&
+        ip route add default via 10.0.2.2 && timeout 3 /opt/test/handoff time \(Self.four) 80 1
         """
       let before = try counters(lab, name)
-      _ = try lab.sandbox.hengectl(["exec", name, "--", "sh", "-c", script], deadline: 60)
+      let outcome = try lab.sandbox.hengectl(
+        ["exec", name, "--", "unshare", "--net", "sh", "-c", script], deadline: 60)
+      #expect(outcome.code == 124, "\(outcome)")
       let after = try counters(lab, name)
       let others = ["fallenBack", "otherNamespace"]
       let grown = [before, after].map { state in others.reduce(state) { $0[$1] ?? .null }.intValue ?? 0 }
