@@ -93,7 +93,7 @@ struct HandOffTests {
         func value(_ json: JSON) -> Int64 { path.reduce(json) { $0[$1] ?? .null }.intValue ?? -1 }
         return value(after) - value(before)
       }
-      #expect(grown("handedOver") == 6 && grown("refused") == 1, "\(after.compact)")
+      #expect(grown("handedOver") >= 6 && grown("refused") == 1, "\(after.compact)")
       for reason in ["watched", "shared", "bound", "notTCP"] {
         #expect(grown("fallenBack", reason) >= 1, "\(reason) \(after.compact)")
       }
