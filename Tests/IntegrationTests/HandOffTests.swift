@@ -245,13 +245,14 @@ struct HandOffTests {
       let name = try start(lab)
       // A namespace of its own within the machine that looks like the machine's, and leads nowhere.
       let script = """
-        ip link add eth0 type dummy && ip addr add 10.0.2.100/24 dev eth0 && ip link set eth0 up &&
-        ip route add default via 10.0.2.2 && timeout 3 /opt/test/handoff time \(Self.four) 80 1
+        ip link add eth0 type bridge && ip addr add 10.0.2.100/24 dev eth0 && ip link set eth0 up &&
+        ip route add default via 10.0.2.2 && timeout 2 /opt/test/handoff time \(Self.four) 80 1
         """
       let before = try counters(lab, name)
       let outcome = try lab.sandbox.hengectl(
         ["exec", name, "--", "unshare", "--net", "sh", "-c", script], deadline: 60)
-      #expect(outcome.code == 124, "\(outcome)")
+      // It waits for an answer that does not come, or is told so.
+      #expect(outcome.code == 124 || outcome.code == 0, "\(outcome)")
       let after = try counters(lab, name)
       let others = ["fallenBack", "otherNamespace"]
       let grown = [before, after].map { state in others.reduce(state) { $0[$1] ?? .null }.intValue ?? 0 }
