@@ -77,47 +77,6 @@ struct ExecWithoutSystemdTests {
     }
   }
 
-  /// What a systemd from before the properties of open files answers, and any version to a question whether it is there.
-  private static let olderSystemd = #"""
-    use IO::Socket::UNIX;
-    unlink "/run/systemd/private";
-    $server = IO::Socket::UNIX->new(Local => "/run/systemd/private", Listen => 5) or die;
-    open $asked, ">>", "/run/asked";
-    $asked->autoflush(1);
-    open $ready, ">", "/run/ready"; close $ready;
-    sub field { my ($code, $type, $value) = @_; pack("x![8] C C a x", $code, 1, $type) . $value }
-    sub text { pack("V", length $_[0]) . "$_[0]\0" }
-    sub reply {
-      my ($type, $serial, $name, $body) = @_;
-      my $fields = pack("C C a x V", 5, 1, "u", $serial);
-      $fields .= pack("C C a x", 4, 1, "s") . text($name) if $name;
-      $fields .= "\0" while length($fields) % 8;
-      $fields .= pack("C C a x", 8, 1, "g") . pack("C", 1) . "s\0" if $body;
-      my $head = pack("a C C C V V V", "l", $type, 1, 1, length $body, ++$number, length $fields) . $fields;
-      $head .= "\0" while length($head) % 8;
-      return $head . $body;
-    }
-    while ($peer = $server->accept) {
-      $data = "";
-      while (sysread $peer, $piece, 65536) {
-        $data .= $piece;
-        if (!$began && $data =~ s/^.*BEGIN\r\n//s) { $began = 1 }
-        elsif (!$began) { syswrite $peer, "DATA\r\nOK 0123456789abcdef0123456789abcdef\r\nAGREE_UNIX_FD\r\n" if !$said++; next }
-        while (length($data) >= 16) {
-          my ($size, $serial, $fields) = unpack "x4 V V V", $data;
-          my $all = 16 + $fields; $all += 8 - $all % 8 if $all % 8; $all += $size;
-          last if length($data) < $all;
-          my $message = substr $data, 0, $all, "";
-          if ($message !~ /StartTransientUnit/) { syswrite $peer, reply(2, $serial, "", ""); next }
-          print $asked "x";
-          syswrite $peer, reply(3, $serial, "org.freedesktop.DBus.Error.PropertyReadOnly",
-            text("Cannot set property StandardInputFileDescriptor, or unknown property."));
-        }
-      }
-      $began = $said = 0;
-    }
-    """#
-
   @Test(.needsRoot, .needsPrograms, .needsImages)
   func aSystemdThatIsTooOldIsAskedOnce() throws {
     try withSandbox("oldsystemd") { sandbox in
@@ -126,16 +85,18 @@ struct ExecWithoutSystemdTests {
       try sandbox.succeed("create", "trixie", machine)
       try sandbox.succeed("start", machine)
       let guest = try sandbox.guest(machine)
-      try write(Self.olderSystemd, to: "\(sandbox.folder)/peer.pl")
+      try write(HostilePeer.source, to: "\(sandbox.folder)/peer.pl")
       try sandbox.succeed("copy-to", machine, "\(sandbox.folder)/peer.pl", "/root/peer.pl")
-      try guest.shell("perl /root/peer.pl >/dev/null 2>&1 </dev/null & until [ -e /run/ready ]; do sleep 0.05; done")
+      try guest.shell("perl /root/peer.pl old >/dev/null 2>&1 </dev/null")
       func line(_ line: String, _ expected: String, sourceLocation: SourceLocation = #_sourceLocation) throws {
         let outcome = try sandbox.shell("m=\(machine); \(line)", deadline: 60)
         #expect(outcome.text == expected, "\(outcome)", sourceLocation: sourceLocation)
       }
       try line("echo in | $h exec $m -- sh -c 'cat; echo err >&2; exit 7' 2>&1; echo $?", "in\nerr\n7")
       try line("head -c 16777216 /dev/zero | $h exec $m -- cat | wc -c", "16777216")
-      try line("$h exec --user daemon --workdir /etc $m -- sh -c 'id -un; pwd; echo x >/dev/stdout' | cat", "daemon\n/etc\nx")
+      try line(
+        "$h exec --user daemon --workdir /etc $m -- sh -c 'id -un; pwd; echo x >/dev/stdout' | cat",
+        "daemon\n/etc\nx")
       let attached = try sandbox.attach("exec", machine, "--", "sh", "-c", "stty size; sleep 1000", size: (77, 31))
       try attached.expect("31 77")
       attached.send("\u{3}")
