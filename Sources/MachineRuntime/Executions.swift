@@ -248,7 +248,8 @@ extension Executions {
 extension Executions {
   private func withManager(_ body: @escaping (Result<Manager, Failure>) -> Void) {
     rest = nil
-    if let manager, manager.bus.isOpen { return body(.success(manager)) }
+    // One that has not answered yet is not asked for more: see below.
+    if waiting.isEmpty, let manager, manager.bus.isOpen { return body(.success(manager)) }
     waiting.append(body)
     if waiting.count == 1 { connect() }
   }

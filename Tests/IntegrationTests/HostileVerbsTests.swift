@@ -116,13 +116,15 @@ struct HostileVerbsTests {
         try runWell(["python3", "-m", "json.tool"] + lines + ["\(sandbox.work)/answer"])
       }
     }
+    // What we say ourselves on a terminal begins with clearing the line.
     for verb in [["journal", "-n", "20", "--no-pager"], ["console", "--history"]] {
       let attached = try Attached(
         ["\(Checkout.programs)/hengectl", verb[0], verbs[0][1]] + verb.dropFirst(), environment: sandbox.environment)
       _ = try attached.finish(seconds: 60)
       expectHarmless(
         Outcome(
-          code: 0, output: attached.output.replacing("\r\n", with: "\n"), errors: "", seconds: 0, isTimedOut: false,
+          code: 0, output: attached.output.replacing("\r\n", with: "\n").replacing("\r\u{1b}[K", with: ""), errors: "",
+          seconds: 0, isTimedOut: false,
           arguments: verb))
     }
     print("hostile: \(name): all verbs ended, \(slowest.1) last, after \(rounded(slowest.0)) s")
