@@ -27,6 +27,11 @@ public enum SetupOperation: Sendable, Equatable {
   case bind(Bind)
   /// Binds a device node of the host's after checking that it is that device.
   case device(String, major: UInt32, minor: UInt32)
+  /// Makes a device node that all of the machine may open; where none may be made, binds the host's after checking that
+  /// it is that device.
+  case sharedDevice(String, major: UInt32, minor: UInt32)
+  /// Shows a folder of the overlay's upper, a path of the host's, in its own place, so that no overlay is above it.
+  case unlayered(String, upper: String)
   /// Binds a datagram socket and hands it to the supervisor.
   case notifySocket(String)
   /// Makes a directory and hands it to the supervisor, which watches what appears in it.
