@@ -77,16 +77,26 @@ static void allow_questions(struct program *program, const uint8_t *servers, siz
   }
 }
 
-static void deny_prefix(struct program *program, int shift, int32_t value) {
-  /* r1: the first 32 bits of the destination, as a number. */
-  add(program, BPF_ALU64 | BPF_MOV | BPF_X, BPF_REG_2, BPF_REG_1, 0, 0);
-  add(program, BPF_ALU64 | BPF_RSH | BPF_K, BPF_REG_2, 0, 0, shift);
-  add(program, BPF_JMP | BPF_JEQ | BPF_K, BPF_REG_2, 0, deny, value);
-}
-
-static void take_first_word(struct program *program) {
-  take_word(program, BPF_REG_1, -16);
-  add(program, BPF_ALU | BPF_END | BPF_TO_BE, BPF_REG_1, 0, 0, 32);
+/* Those of one family, of 4 or 16 bytes. */
+static void deny_prefixes(struct program *program, const struct clinux_prefix *prefixes, size_t count, int size) {
+  for (size_t index = 0; index < count; index++) {
+    const struct clinux_prefix *prefix = &prefixes[index];
+    if (prefix->size != size) continue;
+    for (int word = 0; word * 32 < prefix->bits; word++) {
+      int bits = prefix->bits - word * 32;
+      uint32_t value;
+      memcpy(&value, prefix->bytes + 4 * word, 4);
+      take_word(program, BPF_REG_1, -16 + 4 * word);
+      add(program, BPF_ALU | BPF_END | BPF_TO_BE, BPF_REG_1, 0, 0, 32);
+      int shift = bits < 32 ? 32 - bits : 0;
+      if (shift) add(program, BPF_ALU64 | BPF_RSH | BPF_K, BPF_REG_1, 0, 0, shift);
+      /* Without its sign, as above. */
+      add(program, BPF_ALU | BPF_MOV | BPF_K, BPF_REG_2, 0, 0, (int32_t)(ntohl(value) >> shift));
+      add(program, BPF_JMP | BPF_JNE | BPF_X, BPF_REG_1, BPF_REG_2, next, 0);
+    }
+    add(program, BPF_JMP | BPF_JA, 0, 0, deny, 0);
+    here(program, next);
+  }
 }
 
 static void deny_what_stays_here(struct program *program) {
@@ -94,7 +104,8 @@ static void deny_what_stays_here(struct program *program) {
   add(program, BPF_JMP | BPF_JEQ | BPF_K, BPF_REG_7, 0, deny, 1);
 }
 
-int clinux_guard_make(const uint8_t *servers4, size_t count4, const uint8_t *servers6, size_t count6) {
+int clinux_guard_make(const uint8_t *servers4, size_t count4, const uint8_t *servers6, size_t count6,
+                      const struct clinux_prefix *closed, size_t closed_count) {
   struct program program = {.count = 0};
   struct program *p = &program;
   add(p, BPF_ALU64 | BPF_MOV | BPF_X, BPF_REG_6, BPF_REG_1, 0, 0);
@@ -112,10 +123,7 @@ int clinux_guard_make(const uint8_t *servers4, size_t count4, const uint8_t *ser
   load_at(p, 16, -16, 4);
   allow_questions(p, servers4, count4, 1);
   deny_what_stays_here(p);
-  take_first_word(p);
-  deny_prefix(p, 16, 0xa9fe); /* 169.254.0.0/16: link-local, where clouds tell secrets */
-  deny_prefix(p, 28, 0xe);    /* 224.0.0.0/4 */
-  deny_prefix(p, 28, 0xf);    /* 240.0.0.0/4, with the address of all */
+  deny_prefixes(p, closed, closed_count, 4);
   add(p, BPF_JMP | BPF_JA, 0, 0, allow, 0);
 
   here(p, to_v6);
@@ -125,11 +133,8 @@ int clinux_guard_make(const uint8_t *servers4, size_t count4, const uint8_t *ser
   load_at(p, 24, -16, 16);
   allow_questions(p, servers6, count6, 4);
   deny_what_stays_here(p);
-  take_first_word(p);
-  deny_prefix(p, 22, 0x3fa); /* fe80::/10 */
-  deny_prefix(p, 24, 0xff);  /* ff00::/8 */
-  static const uint8_t metadata[] = {0xfd, 0x00, 0x0e, 0xc2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x02, 0x54};
-  for (int word = 0; word < 4; word++) unless_word(p, -16 + 4 * word, metadata + 4 * word, allow);
+  deny_prefixes(p, closed, closed_count, 16);
+  add(p, BPF_JMP | BPF_JA, 0, 0, allow, 0);
 
   here(p, deny);
   add(p, BPF_ALU64 | BPF_MOV | BPF_K, BPF_REG_0, 0, 0, 0);

@@ -16,6 +16,9 @@ public struct NetworkPlan: Sendable, Equatable {
   /// Ports on the host's loopback that the machine may reach.
   public var hostPorts: [HostPort] = []
 
+  /// Whether the host makes the machine's outgoing TCP connections.
+  public var handOff = false
+
   /// The ports whose sockets go to the machine's own systemd.
   public var unitPorts: [PublishedPort] { ports.filter { $0.socketUnit != nil } }
   /// Each is one more descriptor of process 1's at its start.

@@ -23,9 +23,7 @@ extension Planner {
     plan.ports = spec.network.ports
     try checkSocketUnits(plan.unitPorts)
     plan.hostPorts = spec.network.hostPorts
-    if spec.network.handOff {
-      warnings.append("HandOff=yes has no effect yet: connections are carried as packets")
-    }
+    plan.handOff = spec.network.handOff
     return plan
   }
 

@@ -30,7 +30,10 @@ extension MachinePlan {
     planner.makeOperatorsMounts()
     planner.operations += [.sealMount("/run/host"), .enterNamespaces, .hostname(planner.hostname), .adoptRoot]
     planner.mountKernel()
-    planner.operations += [.pivot, .confine(dropped: planner.droppedCapabilities)]
+    planner.operations.append(.pivot)
+    // While this is still all of the machine's root, who may do that without giving up new privileges.
+    if network.handOff { planner.operations.append(.watchConnections) }
+    planner.operations.append(.confine(dropped: planner.droppedCapabilities))
     var stage = StagePlan(
       name: machine.name.description, rootID: machine.rootID, mountPoint: machine.mountPoint,
       operations: planner.operations,

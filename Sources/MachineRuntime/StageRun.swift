@@ -25,6 +25,7 @@ final class StageRun {
   private(set) var console: Descriptor?
   private(set) var terminals: Descriptor?
   private(set) var systemdFolder: Descriptor?
+  private(set) var connections: Descriptor?
   private(set) var leader: (process: Pidfd, id: Int32)?
 
   init(
@@ -63,6 +64,7 @@ final class StageRun {
       case .executing(let time): executing = time
       case .watchedFolder: systemdFolder = descriptor
       case .terminals: terminals = descriptor
+      case .connections: connections = descriptor
       case .connection, .copied, .folder, .mounted: break
       case .failed(let stage):
         failure = Failure(stage)

@@ -19,13 +19,14 @@ extension Supervisor {
   }
 
   /// Beside the boot: what carries the traffic is up long before a service of the machine's asks for it.
-  func startNetwork(leader: Int32) throws(Failure) {
+  func startNetwork(leader: Int32, connections: Descriptor?) throws(Failure) {
     guard let network, let host else { return }
     // Ends with the machine's group, as all that is below it.
     let guarded = try host.scope.group.child("network")
     try network.start(
       for: NetworkRun(
-        leader: leader, userNamespace: host.userNamespace.descriptor, group: host.scope.supervisor, guarded: guarded))
+        leader: leader, userNamespace: host.userNamespace.descriptor, group: host.scope.supervisor, guarded: guarded,
+        connections: connections))
   }
 
   /// The ports, asked for and changed while the machine runs.

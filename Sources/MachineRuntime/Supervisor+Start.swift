@@ -265,7 +265,7 @@ extension Supervisor {
         })
     }
     enter(.booting)
-    try startNetwork(leader: leader.id)
+    try startNetwork(leader: leader.id, connections: stage.connections)
     if wantsProgress, let systemd = stage.systemdFolder, let sealedStage {
       progress = try BootProgress(watching: systemd, leader: leader.process, program: sealedStage, on: loop) {
         [unowned self] unit in

@@ -20,11 +20,12 @@ final class CarrierProcess {
   /// - Parameters:
   ///   - network: the machine's network namespace.
   ///   - extra: what the kind of process takes besides.
+  ///   - listener: where waiting connections are told; for a broker.
   ///   - group: the control group that it is born in.
   ///   - onEnd: called once with why it ended; not after `end`.
   init(
-    _ request: CarrierRequest, network: Descriptor, extra: Descriptor, run: NetworkRun, group: CgroupDirectory,
-    in context: NetworkContext,
+    _ request: CarrierRequest, network: Descriptor, extra: Descriptor, listener: Descriptor? = nil, run: NetworkRun,
+    group: CgroupDirectory, in context: NetworkContext,
     onEnd: @escaping (String) -> Void
   ) throws(Failure) {
     let channels = try SocketPair(packets: true)
@@ -36,7 +37,7 @@ final class CarrierProcess {
       descriptors: [
         nil, nil, outputs.second, channels.second, try .sealedBytes(request.encoded, name: "request"),
         run.userNamespace, network, extra,
-      ])
+      ] + (listener.map { [$0] } ?? []))
     spawn.cgroup = group.descriptor
     spawn.newSession = true
     spawn.parentDeathSignal = SIGKILL

@@ -21,6 +21,7 @@ final class ForwardedNetwork: NetworkBackend {
   private var isGuarded = false
   private let publisher: PortPublisher
   private let doors: HostDoors
+  private let handOff: HandOff?
 
   init(_ plan: NetworkPlan, _ forwarder: PlannedForwarder, _ tap: TapDevice, in context: NetworkContext) throws(Failure)
   {
@@ -30,6 +31,7 @@ final class ForwardedNetwork: NetworkBackend {
     self.context = context
     publisher = try PortPublisher(plan.ports, to: tap.addresses.map(\.bytes), in: context)
     doors = try HostDoors(plan.hostPorts, in: context)
+    handOff = plan.handOff ? try HandOff(by: tap.name, in: context) : nil
   }
 
   func start(for run: NetworkRun) throws(Failure) {
@@ -50,6 +52,7 @@ final class ForwardedNetwork: NetworkBackend {
     }
     self.keeper = keeper
     keeper.start()
+    handOff?.start(for: run, network: network)
     publisher.start(for: run, network: network)
     doors.start(for: run, network: network)
   }
@@ -68,6 +71,7 @@ final class ForwardedNetwork: NetworkBackend {
   }
 
   func stop() {
+    handOff?.stop()
     doors.stop()
     publisher.stop()
     keeper?.stop()
@@ -89,7 +93,8 @@ final class ForwardedNetwork: NetworkBackend {
     let addresses = tap.addresses.compactMap { IPAddress($0.bytes)?.description }
     let shown = ports.prefix(16).map(\.description) + (ports.count > 16 ? ["…"] : [])
     let published = shown.isEmpty ? [] : ["ports \(shown.joined(separator: " "))"]
-    return (["user (\(forwarder.kind)\(why))"] + addresses + published).joined(separator: ", ")
+    let handedOff = handOff.map { [$0.description] } ?? []
+    return (["user (\(forwarder.kind)\(why))"] + addresses + handedOff + published).joined(separator: ", ")
   }
 
   var state: JSON {
@@ -102,6 +107,7 @@ final class ForwardedNetwork: NetworkBackend {
       "addresses": .array(
         tap.addresses.compactMap { address in IPAddress(address.bytes).map { .string("\($0)/\(address.prefix)") } }),
       "ports": JSON(ports.map(\.description)), "relay": publisher.state, "hostRelay": doors.state,
+      "handOff": handOff?.state ?? .null,
       "bytesReceived": JSON(counters?.received ?? 0), "bytesSent": JSON(counters?.sent ?? 0),
     ]
   }

@@ -2,6 +2,7 @@ import CLinux
 import Glibc
 import Linux
 import MachineSpec
+import StageProtocol
 
 /// What keeps a forwarder from the host's own addresses, from its loopback and from link-local ones, whatever the
 /// machine sends and however the forwarder takes it: a program in the kernel that looks at each packet of the
@@ -14,7 +15,14 @@ enum Guard {
     let servers = nameServers()
     let four = servers.filter { if case .v4 = $0 { true } else { false } }.prefix(8)
     let six = servers.filter { if case .v6 = $0 { true } else { false } }.prefix(8)
-    let number = clinux_guard_make(four.flatMap(\.bytes), four.count, six.flatMap(\.bytes), six.count)
+    let closed = ClosedAddresses.prefixes.map { prefix in
+      var result = clinux_prefix()
+      withUnsafeMutableBytes(of: &result.bytes) { $0.copyBytes(from: prefix.bytes.prefix(16)) }
+      (result.size, result.bits) = (UInt8(clamping: prefix.bytes.count), UInt8(clamping: prefix.bits))
+      return result
+    }
+    let number = clinux_guard_make(
+      four.flatMap(\.bytes), four.count, six.flatMap(\.bytes), six.count, closed, closed.count)
     let program = Descriptor(adopting: try check(number, "load", "the guard of the forwarder's packets"))
     try check(clinux_guard_attach(group.descriptor.raw, program.raw), "set a guard over", group.path)
   }

@@ -75,13 +75,19 @@ public struct NetworkRun {
   public var group: CgroupDirectory
   /// The control group that forwarders are born in, which has nobody else in it.
   public var guarded: CgroupDirectory
+  /// Where the machine's connections wait, with `HandOff=yes`.
+  public var connections: Descriptor?
 
   /// One run of a machine.
-  public init(leader: Int32, userNamespace: Descriptor, group: CgroupDirectory, guarded: CgroupDirectory) {
+  public init(
+    leader: Int32, userNamespace: Descriptor, group: CgroupDirectory, guarded: CgroupDirectory,
+    connections: Descriptor? = nil
+  ) {
     self.leader = leader
     self.userNamespace = userNamespace
     self.group = group
     self.guarded = guarded
+    self.connections = connections
   }
 }
 

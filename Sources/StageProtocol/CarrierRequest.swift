@@ -4,6 +4,8 @@ public enum CarrierRequest: Sendable, Equatable {
   case forward(ForwardRequest)
   /// Carries the bytes of connections from one side to the other.
   case relay(RelayRequest)
+  /// Makes the machine's connections on the host.
+  case broker(BrokerRequest)
 }
 
 /// A forwarder to become.
@@ -146,6 +148,8 @@ public enum CarrierDescriptor {
   /// The machine's network namespace.
   public static let network: Int32 = 6
   /// A forwarder: a pipe whose other end is open as long as the supervisor lives. A relay: its counters, a file in
-  /// memory.
+  /// memory, and so a broker.
   public static let extra: Int32 = 7
+  /// A broker: where the calls are told that it decides on.
+  public static let listener: Int32 = 8
 }

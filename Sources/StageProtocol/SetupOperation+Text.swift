@@ -30,6 +30,7 @@ extension SetupOperation: CustomStringConvertible {
     case .console(let path, _): "put a pseudo-terminal on \(path)"
     case .mask(let path): "cover \(path)"
     case .pivot: "make it the root, and let go of the host's"
+    case .watchConnections: "have connections wait for whether the host makes them"
     case .confine(let dropped): "drop the capabilities \(dropped.map(String.init).joined(separator: ", "))"
     }
   }

@@ -50,6 +50,8 @@ public enum SetupOperation: Sendable, Equatable {
   case mask(String)
   /// Makes the machine's root the root, and lets go of the host's.
   case pivot
+  /// From here on, connections wait for the word of whoever has what is handed to the supervisor.
+  case watchConnections
   /// Drops these capabilities for good.
   case confine(dropped: [UInt32])
 }

@@ -43,6 +43,8 @@ public enum StageMessage: Sendable, Equatable {
   case terminals
   /// The watched folder comes along.
   case watchedFolder
+  /// What waiting connections are told at comes along.
+  case connections
   /// The leader's pidfd comes along, with its number on the host.
   case leader(Int32)
   /// Exec is next, at this time of the monotonic clock in microseconds.

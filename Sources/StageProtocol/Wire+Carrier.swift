@@ -23,6 +23,12 @@ extension CarrierRequest {
       writer.list(request.doors) {
         $0.bool($1.datagrams); $0.data($1.address); $0.integer($1.port)
       }
+    case .broker(let request):
+      writer.byte(3)
+      writer.integer(request.supervisor)
+      writer.text(request.workplace)
+      writer.text(request.interface)
+      writer.bool(request.isPassing)
     }
     return writer.bytes
   }
@@ -50,6 +56,11 @@ extension CarrierRequest {
           doors: try reader.list { (reader) throws(WireError) in
             RelayDoor(datagrams: try reader.bool(), address: try reader.address(), port: try reader.integer())
           }))
+    case 3:
+      self = .broker(
+        BrokerRequest(
+          supervisor: try reader.integer(), workplace: try reader.text(), interface: try reader.text(),
+          isPassing: try reader.bool()))
     default: throw WireError(expected: "a request to a carrier")
     }
     guard reader.isAtEnd else { throw WireError(expected: "the end of the request") }

@@ -39,6 +39,7 @@ extension StageMessage {
     case .connection: writer.byte(5)
     case .watchedFolder: writer.byte(7)
     case .terminals: writer.byte(8)
+    case .connections: writer.byte(10)
     case .copied(let result): writer.byte(20); writer.copyResult(result)
     case .folder(let path): writer.byte(21); writer.text(path)
     case .mounted(let mount): writer.byte(9); writer.integer(mount)
@@ -67,6 +68,7 @@ extension StageMessage {
     case 5: self = .connection
     case 7: self = .watchedFolder
     case 8: self = .terminals
+    case 10: self = .connections
     case 20: self = .copied(try reader.copyResult())
     case 21: self = .folder(try reader.text())
     case 9: self = .mounted(try reader.integer())

@@ -31,6 +31,7 @@ extension WireWriter {
     case .console(let path, let devpts): byte(18); text(path); text(devpts)
     case .mask(let path): byte(19); text(path)
     case .pivot: byte(21)
+    case .watchConnections: byte(26)
     case .copy(let source, let path, let mode): byte(23); text(source); text(path); integer(mode)
     case .linkIfThere(let path, let target, let needs): byte(24); text(path); text(target); text(needs)
     case .confine(let dropped): byte(22); list(dropped) { $0.integer($1) }
@@ -90,6 +91,7 @@ extension WireReader {
     case 21: return .pivot
     case 22: return .confine(dropped: try list { (reader) throws(WireError) in try reader.integer() })
     case 23: return .copy(source: try text(), path: try text(), mode: try integer())
+    case 26: return .watchConnections
     case 25: return .watchedFolder(try text(), mode: try integer())
     case 24: return .linkIfThere(try text(), target: try text(), needs: try text())
     case 30: return .unlayered(try text(), upper: try text())

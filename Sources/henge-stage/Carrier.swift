@@ -16,6 +16,7 @@ func carry(_ bytes: [UInt8], userNamespace: UserNamespace, channel: Channel) thr
   switch request {
   case .forward(let forward): try become(forward, userNamespace: userNamespace)
   case .relay(let relay): try run(relay, userNamespace: userNamespace, channel: channel)
+  case .broker(let broker): try run(broker, userNamespace: userNamespace)
   }
 }
 

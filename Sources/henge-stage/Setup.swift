@@ -49,6 +49,7 @@ struct Setup {
       try check(clinux_pivot_here(), "pivot into", "the machine's root")
       // The machine's services expect what is mounted in one place to show everywhere; systemd leaves it to us.
       try setPropagation(.shared, of: "/")
+    case .watchConnections: try watchConnections()
     case .confine(let dropped): try Capabilities.confine(dropping: dropped)
     }
   }

@@ -45,7 +45,9 @@ struct NestedContainersTests {
   func dockerAndPodmanRunBuildAndPublish(_ forwarder: String) throws {
     try withLab("containers", "nest") { lab in
       let name = lab.sandbox.name("c")
-      try lab.hengectl(["create", "-s", "Forwarder=\(forwarder)"] + Self.unlayered + ["nest", name])
+      // Once with connections handed off: those of containers, and those to published ports, are not to be.
+      let handOff = "HandOff=\(forwarder == "pasta" ? "yes" : "no")"
+      try lab.hengectl(["create", "-s", "Forwarder=\(forwarder)", "-s", handOff] + Self.unlayered + ["nest", name])
       try lab.succeed("start", name)
       let guest = try lab.sandbox.guest(name)
       #expect(try guest.succeed("systemctl", "is-active", "docker.service") == "active")
@@ -109,7 +111,7 @@ struct NestedContainersTests {
       let (server, client) = (lab.sandbox.name("vs"), lab.sandbox.name("vc"))
       for name in [server, client] { try lab.succeed("create", "nest", name) }
       try lab.succeed("start", "-s", "Port=udp:127.0.0.1:1194:1194", server)
-      try lab.succeed("start", "-s", "HostPort=udp:1194", "-s", "Bind=/dev/fuse", client)
+      try lab.succeed("start", "-s", "HostPort=udp:1194", "-s", "Bind=/dev/fuse", "-s", "HandOff=yes", client)
       for name in [server, client] {
         let node = try inside(lab, name, "stat -c '%a %t:%T %U' /dev/net/tun")
         #expect(node.text == "666 a:c8 root", "\(node)")

@@ -99,6 +99,11 @@ final class NetworkLab {
     try run(["nsenter", "-t", "\(outside.id)", "-n"] + arguments, deadline: deadline)
   }
 
+  /// Starts a program in the host's network namespace.
+  func startOnHost(_ arguments: [String]) throws -> RunningProgram {
+    try RunningProgram(["nsenter", "-t", "\(host.id)", "-n"] + arguments, environment: sandbox.environment)
+  }
+
   /// Runs a program of the host's in a machine's network namespace only: for clients that a stock image has not.
   @discardableResult
   func client(_ guest: Guest, _ arguments: String..., deadline: Double = 60) throws -> Outcome {

@@ -79,6 +79,16 @@ private func plan(_ text: String, _ forwarders: [ForwarderKind], tun: Bool = tru
     #expect(try plan("", [.slirp4netns], ipv6: false).network.tap?.gateways.count == 2)
   }
 
+  /// Whoever is confined already may not set the trap; nobody who could get around it may run before.
+  @Test func handOffSetsItsTrapWhileAllRightsAreThere() throws {
+    let made = try plan("[Network]\nHandOff=yes\n", [.slirp4netns])
+    #expect(made.network.handOff)
+    let place = try #require(made.stage.operations.firstIndex(of: .watchConnections))
+    #expect(place == made.stage.operations.count - 2)
+    guard case .confine = made.stage.operations[place + 1] else { return #expect(Bool(false), "nothing is confined") }
+    #expect(try !plan("", [.slirp4netns]).stage.operations.contains(.watchConnections))
+  }
+
   @Test func nameServersOfTheOperatorsCountMore() throws {
     let made = try plan("[Network]\nDNS=192.0.2.53 2001:db8::53\n", [.pasta])
     let text = text(of: "/etc/resolv.conf", in: made) ?? ""

@@ -12,6 +12,8 @@ import Testing
   private static let relay = CarrierRequest.relay(
     RelayRequest(
       supervisor: 7, workplace: "/run/x", doors: [RelayDoor(datagrams: true, address: [10, 0, 2, 4], port: 53)]))
+  private static let broker = CarrierRequest.broker(
+    BrokerRequest(supervisor: 7, workplace: "/run/x", interface: "eth0"))
   private static let commands = [
     RelayCommand.publish(
       id: 3, datagrams: false,
@@ -21,7 +23,7 @@ import Testing
       ]), .withdraw(id: 4),
   ]
 
-  @Test(arguments: [forward, relay])
+  @Test(arguments: [forward, relay, broker])
   func requestsComeThroughAndNothingElseDoes(_ request: CarrierRequest) throws {
     let bytes = request.encoded
     #expect(try CarrierRequest(decoding: bytes) == request)
@@ -34,6 +36,36 @@ import Testing
       damaged[index] ^= 0xff
       _ = try? CarrierRequest(decoding: damaged)
     }
+  }
+
+  @Test(
+    arguments: [
+      ([169, 254, 169, 254], true), ([169, 253, 255, 255], false), ([224, 0, 0, 1], true),
+      ([239, 255, 255, 255], true),
+      ([255, 255, 255, 255], true), ([223, 255, 255, 255], false), ([10, 0, 0, 1], false), ([254, 128, 0, 0], true),
+    ] as [([UInt8], Bool)])
+  func closedAddressesAreClosed(address: [UInt8], isClosed: Bool) {
+    #expect(ClosedAddresses.holds(address) == isClosed)
+  }
+
+  @Test func closedAddressesOfIPv6AreClosed() {
+    func six(_ head: [UInt8], _ tail: [UInt8] = []) -> [UInt8] {
+      head + [UInt8](repeating: 0, count: 16 - head.count - tail.count) + tail
+    }
+    for address in [
+      six([0xfe, 0x80], [1]), six([0xfe, 0xbf], [1]), six([0xff, 2], [1]), six([0xfd, 0, 0xe, 0xc2], [2, 0x54]),
+    ] {
+      #expect(ClosedAddresses.holds(address), "\(address)")
+    }
+    for address in [six([0xfe, 0xc0], [1]), six([0x20, 1, 0xd, 0xb8], [1]), six([0xfd, 0, 0xe, 0xc2], [2, 0x55])] {
+      #expect(!ClosedAddresses.holds(address), "\(address)")
+    }
+    #expect(!ClosedAddresses.holds([]))
+  }
+
+  @Test func theCountersFitBeforeTheCallInHand() {
+    #expect(HandOffCounter.allCases.count * 8 <= HandOffMemory.slot)
+    #expect(HandOffMemory.slot + HandOffMemory.slotSize <= HandOffMemory.size)
   }
 
   @Test(arguments: commands)

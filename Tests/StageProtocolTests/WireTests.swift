@@ -26,6 +26,7 @@ let everything = StagePlan(
     .enterNamespaces, .hostname("web"), .adoptRoot,
     .mount(filesystem: "proc", path: "/proc", options: [], attributes: [.noExecute]),
     .console("/dev/console", devpts: "/dev/pts"), .mask("/proc/kcore"), .pivot,
+    .watchConnections,
     .confine(dropped: [16, 17]),
   ],
   candidates: ["/sbin/init"], arguments: ["--show-status=no"], environment: ["container=henge"])
@@ -55,7 +56,8 @@ let everything = StagePlan(
 }
 
 @Test(arguments: [
-  StageMessage.notifySocket, .console, .terminals, .watchedFolder, .leader(4242), .executing(1 << 40), .connection,
+  StageMessage.notifySocket, .console, .terminals, .connections, .watchedFolder, .leader(4242), .executing(1 << 40),
+  .connection,
   .folder("/var/log/journal"), .mounted(1 << 33),
   .failed(StageFailure(operation: "open", subject: "/x", reason: "no such file", errno: 2)),
   .failed(StageFailure(operation: "boot", subject: "", reason: "other", errno: 0, advice: "mend it", code: 5)),

@@ -18,5 +18,7 @@
 #include "clinux_signal.h"
 #include "clinux_socket.h"
 #include "clinux_spawn.h"
+#include "clinux_stream.h"
 #include "clinux_terminal.h"
 #include "clinux_timer.h"
+#include "clinux_trap.h"

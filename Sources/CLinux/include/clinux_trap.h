@@ -1,0 +1,70 @@
+/* connect(2) of a whole machine, held until somebody else has decided on it: seccomp's user notification. */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/*
+ * Sets the trap over this process and all that it will start, as root of its user namespace and so without giving up
+ * new privileges. Besides, io_uring_setup answers ENOSYS from here on, because connections made there meet no trap; so
+ * do all calls of the x32 kind. Those of i386 meet no trap.
+ * Returns the descriptor that the held calls are told at; EBUSY where there is such a trap above already.
+ */
+int clinux_trap_set(void);
+
+/* Leaves this process the calls that deciding on connections takes; any other ends it. */
+int clinux_trap_confine_keeper(void);
+
+/* A call that is held. */
+struct clinux_held_call {
+  uint64_t id;
+  /* The address as the caller names it: where in its memory, and how long. */
+  uint64_t address;
+  uint32_t size;
+  /* The thread, as this process sees it. */
+  int thread;
+  /* The socket's number there. */
+  int descriptor;
+};
+
+/* How much room the kernel's message takes; what clinux_trap_receive needs at its slot. */
+size_t clinux_trap_message_size(void);
+
+/*
+ * Waits for the next call. The message stays in the slot until clinux_trap_done, and is written there before this
+ * process can end: in shared memory whoever comes after it finds the call that it had in hand.
+ * Fails with ENOENT when the call has gone, with EPIPE when there is nobody any more to make one.
+ */
+int clinux_trap_receive(int listener, void *slot, struct clinux_held_call *call);
+/* The call that a slot holds; false when it holds none. */
+bool clinux_trap_held(const void *slot, struct clinux_held_call *call);
+void clinux_trap_done(void *slot);
+
+/* Whether the caller is still there, and so is still who has its number. */
+bool clinux_trap_is_held(int listener, uint64_t id);
+/* Lets the call go on in the kernel. */
+int clinux_trap_continue(int listener, uint64_t id);
+/* Answers it: with 0, or an error number. */
+int clinux_trap_answer(int listener, uint64_t id, int error);
+/* Puts a descriptor of ours in place of one of the caller's. */
+int clinux_trap_replace(int listener, uint64_t id, int ours, int theirs, bool close_on_exec);
+
+/* pidfd_open(2) of a thread, where the kernel can do that (6.9); else of its process. proc is a descriptor of a /proc. */
+int clinux_thread_open(int proc, int thread);
+/* pidfd_getfd(2). */
+int clinux_thread_take(int thread, int descriptor);
+/* process_vm_readv(2): how many bytes could be read. */
+long clinux_thread_read(int thread, uint64_t address, void *bytes, size_t size);
+
+/* What else knows a socket by a number or an interest of its own, in one table of descriptors. */
+enum clinux_socket_sharing {
+  clinux_socket_alone,
+  clinux_socket_twice,
+  clinux_socket_in_epoll,
+  clinux_socket_crowd,
+};
+/*
+ * Looks through the descriptors of a thread, 1024 at most (kcmp(2)). proc is a descriptor of a /proc.
+ * Returns a clinux_socket_sharing, or -1 where that cannot be seen; *close_on_exec says how the number is marked.
+ */
+int clinux_socket_sharing(int proc, int thread, int descriptor, bool *close_on_exec);

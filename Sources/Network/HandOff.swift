@@ -1,0 +1,93 @@
+import CLinux
+import Glibc
+import Linux
+import StageProtocol
+import Varlink
+
+/// `HandOff=yes`: the machine's outgoing TCP connections are made by the host, by a broker that decides on each. The
+/// supervisor keeps hold of where they wait, so that they outlast a broker.
+final class HandOff {
+  private let context: NetworkContext
+  private let interface: String
+  private let memory: Descriptor
+  private var keeper: Keeper?
+  private var listener: Descriptor?
+  /// How many brokers there were in a row that did not come to decide on anything.
+  private var failures = 0
+  private var lastBegun: UInt64?
+
+  init(by interface: String, in context: NetworkContext) throws(Failure) {
+    self.context = context
+    self.interface = interface
+    memory = Descriptor(adopting: try check(clinux_memfd_create("hand-off", false), "make an anonymous file"))
+    try check(ftruncate(memory.raw, off_t(HandOffMemory.size)), "make room for", "counters")
+  }
+
+  func start(for run: NetworkRun, network: Descriptor) {
+    stop()
+    guard let listener = run.connections else { return }
+    self.listener = listener
+    forgetCall()
+    // In the forwarder's group: what its sockets send passes the same guard, whoever has them by then.
+    let keeper = Keeper("broker", in: context) { [unowned self] onEnd throws(Failure) in
+      countFailures()
+      let request = CarrierRequest.broker(
+        BrokerRequest(supervisor: getpid(), workplace: context.workplace, interface: interface, isPassing: isPassing))
+      return try CarrierProcess(
+        request, network: network, extra: memory, listener: listener, run: run, group: run.guarded, in: context,
+        onEnd: onEnd)
+    }
+    self.keeper = keeper
+    keeper.start()
+  }
+
+  func stop() {
+    keeper?.stop()
+    keeper = nil
+    listener = nil
+    lastBegun = nil
+    failures = 0
+  }
+
+  /// Whether connections only pass, because two brokers in a row could not be set up: rather than that process 1 waits.
+  private var isPassing: Bool { failures >= 2 }
+
+  private func countFailures() {
+    var begun: UInt64 = 0
+    _ = pread(memory.raw, &begun, 8, off_t(HandOffMemory.begun))
+    if !isPassing { failures = begun == lastBegun ? failures + 1 : 0 }
+    lastBegun = begun
+  }
+
+  /// A call that was in hand when another run of the machine ended.
+  private func forgetCall() {
+    let nothing = [UInt8](repeating: 0, count: HandOffMemory.slotSize)
+    _ = pwrite(memory.raw, nothing, nothing.count, off_t(HandOffMemory.slot))
+  }
+
+  private var values: [UInt64] {
+    var values = [UInt64](repeating: 0, count: HandOffCounter.allCases.count)
+    _ = pread(memory.raw, &values, values.count * 8, 0)
+    return values
+  }
+
+  var description: String {
+    if isPassing { return "hand-off (off: \(keeper?.lastEnd ?? "no broker"))" }
+    let values = values
+    let back = HandOffCounter.fallenBack.reduce(0) { $0 &+ values[$1.rawValue] }
+    return "hand-off (\(values[HandOffCounter.handedOver.rawValue]) handed over, \(back) left to packets)"
+  }
+
+  var state: JSON {
+    let values = values
+    func value(_ counter: HandOffCounter) -> JSON { JSON(Int64(clamping: values[counter.rawValue])) }
+    var back: JSON = [:]
+    for counter in HandOffCounter.fallenBack { back["\(counter)"] = value(counter) }
+    return [
+      "process": keeper?.process.map { JSON($0.id) } ?? .null, "restarts": JSON(keeper?.restarts ?? 0),
+      "lastEnd": JSON(keeper?.lastEnd), "passing": .bool(isPassing), "handedOver": value(.handedOver),
+      "unreachable": value(.unreachable),
+      "refused": value(.refused), "fallenBack": back,
+    ]
+  }
+}

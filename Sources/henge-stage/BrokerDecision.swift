@@ -1,0 +1,234 @@
+import CLinux
+import Glibc
+import Linux
+import StageProtocol
+
+/// Decides on one waiting connection after the other. It waits for nothing but the next one.
+///
+/// What the caller's memory and descriptors hold may change at any moment, by another of its threads. So the address is
+/// read once, and the host's socket is on its way to it before the caller has it; what the caller's own call does after
+/// that to that socket, or to any other that it has put in its place, is bounded by what no socket made here can get rid
+/// of: the guard over this process's control group, the interface that it is bound to, and, where the kernel lets us, a
+/// filter that lets nobody answer but whom it was made for.
+final class Broker {
+  private enum Outcome {
+    /// The kernel goes on with the call; counted as this.
+    case goOn(HandOffCounter?)
+    case answer(Int32, HandOffCounter?)
+    /// The caller is gone.
+    case gone
+  }
+
+  private let listener: Descriptor
+  private let inside: Descriptor
+  private let outside: Descriptor
+  private let processes: Descriptor
+  private let interface: String
+  private let counters: UnsafeMutablePointer<UInt64>
+  private let machine: UInt64
+  private let host: UInt64
+
+  init(
+    listener: Descriptor, inside: Descriptor, outside: Descriptor, processes: Descriptor, interface: String,
+    counters: UnsafeMutablePointer<UInt64>
+  ) {
+    self.listener = listener
+    self.inside = inside
+    self.outside = outside
+    self.processes = processes
+    self.interface = interface
+    self.counters = counters
+    machine = clinux_socket_namespace(inside.raw)
+    host = clinux_socket_namespace(outside.raw)
+  }
+
+  func run(slot: UnsafeMutableRawPointer) throws(Failure) -> Never {
+    var call = clinux_held_call()
+    // One that a broker had in hand when it ended: nobody else answers it.
+    if clinux_trap_held(slot, &call) {
+      settle(call, isRepeated: true)
+      clinux_trap_done(slot)
+    }
+    while true {
+      if clinux_trap_receive(listener.raw, slot, &call) == 0 {
+        settle(call, isRepeated: false)
+        clinux_trap_done(slot)
+        continue
+      }
+      switch errno {
+      // Its caller was killed.
+      case ENOENT: continue
+      // The machine has ended, and the supervisor will know by itself.
+      case EPIPE: while true { pause() }
+      case let number: throw Failure("wait for", "connections", errno: .init(rawValue: number))
+      }
+    }
+  }
+
+  private func count(_ counter: HandOffCounter?) {
+    if let counter { counters[counter.rawValue] &+= 1 }
+  }
+
+  private func settle(_ call: clinux_held_call, isRepeated: Bool) {
+    switch outcome(of: call, isRepeated: isRepeated) {
+    case .goOn(let counter):
+      count(counter)
+      _ = clinux_trap_continue(listener.raw, call.id)
+    case .answer(let number, let counter):
+      count(counter)
+      _ = clinux_trap_answer(listener.raw, call.id, number)
+    case .gone: break
+    }
+  }
+
+  private func outcome(of call: clinux_held_call, isRepeated: Bool) -> Outcome {
+    // What is no address to the kernel is its to refuse.
+    guard (2...128).contains(call.size) else { return .goOn(nil) }
+    let size = Int(call.size)
+    var bytes = [UInt8](repeating: 0, count: 128)
+    guard clinux_thread_read(call.thread, call.address, &bytes, size) == size else {
+      return clinux_trap_is_held(listener.raw, call.id) ? .answer(EFAULT, nil) : .gone
+    }
+    let family = Int32(bytes[0]) | Int32(bytes[1]) << 8
+    guard family == AF_UNSPEC || family == AF_INET || family == AF_INET6 else { return .goOn(nil) }
+
+    let thread = Descriptor(adopting: clinux_thread_open(processes.raw, call.thread))
+    guard thread.raw >= 0 else { return .goOn(.unknown) }
+    let number = clinux_thread_take(thread.raw, call.descriptor)
+    let error = errno
+    // All that was looked at so far was the caller's, if it is still there.
+    guard clinux_trap_is_held(listener.raw, call.id) else {
+      if number >= 0 { close(number) }
+      return .gone
+    }
+    guard number >= 0 else { return .goOn(error == EBADF ? nil : .unknown) }
+    let socket = Descriptor(adopting: number)
+    var stream = clinux_stream()
+    guard clinux_stream_look(socket.raw, &stream) == 0 else { return .goOn(.unknown) }
+    guard stream.is_tcp else { return .goOn(family == AF_UNSPEC ? nil : .notTCP) }
+
+    let namespace = clinux_socket_namespace(socket.raw)
+    let isOurs = namespace == host && namespace != 0
+    if isOurs {
+      if let outcome = outcomeAnew(socket, stream, family, isRepeated) { return outcome }
+    } else {
+      guard family != AF_UNSPEC else { return .goOn(nil) }
+      guard namespace == machine, namespace != 0 else { return .goOn(namespace == 0 ? .unknown : .otherNamespace) }
+    }
+    let outcome = handOver(call, socket, stream, Array(bytes.prefix(size)), isOurs: isOurs)
+    // On a socket of the host's nothing goes on that was not decided on here.
+    if isOurs, case .goOn(let counter) = outcome, counter != .handedOver { return .answer(EACCES, .refused) }
+    return outcome
+  }
+
+  /// For a socket that was handed over before; nil when it may be handed over anew, because its connection has ended.
+  private func outcomeAnew(
+    _ socket: Descriptor, _ stream: clinux_stream, _ family: Int32, _ isRepeated: Bool
+  ) -> Outcome? {
+    if family == AF_UNSPEC { return .answer(EACCES, .refused) }
+    guard stream.state == 7 else {
+      // Made by a broker that came no further.
+      if isRepeated, !stream.is_waiting, stream.state == 2 { return .answer(EINPROGRESS, nil) }
+      // It asks what has become of it, or was interrupted while it waited: that it is there already, or on its way, the
+      // kernel says, whatever address is named.
+      return .goOn(nil)
+    }
+    let error = clinux_inet_error(socket.raw)
+    return error == 0 ? nil : .answer(error, nil)
+  }
+
+  /// - Parameter bytes: the address as the kernel takes it.
+  private func handOver(
+    _ call: clinux_held_call, _ socket: Descriptor, _ stream: clinux_stream, _ bytes: [UInt8], isOurs: Bool
+  ) -> Outcome {
+    guard let peer = Peer(bytes), stream.family == peer.family, stream.state == 7 else { return .goOn(nil) }
+    if !isOurs {
+      if stream.is_bound { return .goOn(.bound) }
+      if stream.is_special || peer.isSpecial { return .goOn(.special) }
+    }
+    if peer.isLoopback { return .goOn(.inside) }
+    var route = clinux_route()
+    // Where the machine itself knows no way its own kernel says so.
+    guard clinux_route_find(inside.raw, peer.host, peer.host.count, &route) == 0 else { return .goOn(nil) }
+    guard route.is_unicast, route.has_gateway, clinux_route_is_named(inside.raw, route.interface, interface) else {
+      return .goOn(.inside)
+    }
+    if ClosedAddresses.holds(peer.host) { return .goOn(.closed) }
+    guard clinux_route_find(outside.raw, peer.host, peer.host.count, &route) == 0 else { return unreachable(errno) }
+    // What belongs to the host itself is not one other host.
+    guard route.is_unicast, route.interface != 0 else { return .goOn(.closed) }
+
+    var closesOnExec = false
+    switch clinux_socket_sharing(processes.raw, call.thread, call.descriptor, &closesOnExec) {
+    case Int32(clinux_socket_alone.rawValue): break
+    case Int32(clinux_socket_twice.rawValue): return .goOn(.shared)
+    case Int32(clinux_socket_in_epoll.rawValue): return .goOn(.watched)
+    case Int32(clinux_socket_crowd.rawValue): return .goOn(.crowded)
+    default: return .goOn(.unknown)
+    }
+
+    let number = clinux_inet_socket(peer.address.count, false)
+    guard number >= 0 else { return .goOn(.unknown) }
+    let made = Descriptor(adopting: number)
+    clinux_stream_copy_options(socket.raw, made.raw, peer.family)
+    guard clinux_stream_keep_to(made.raw, route.interface) == 0 else { return .goOn(.unknown) }
+    // Young kernels let only the host's root do that, where the guard over this group keeps the same and more.
+    if clinux_stream_only_from(made.raw, peer.host, peer.host.count, UInt32(peer.port)) < 0, errno != EPERM {
+      return .goOn(.unknown)
+    }
+    if clinux_inet_connect(made.raw, peer.address, peer.address.count, UInt32(peer.port)) < 0, errno != EINPROGRESS {
+      return unreachable(errno)
+    }
+    if stream.is_waiting, clinux_set_nonblocking(made.raw, false) < 0 { return .goOn(.unknown) }
+    guard clinux_trap_replace(listener.raw, call.id, made.raw, call.descriptor, closesOnExec) >= 0 else {
+      return errno == ENOENT ? .gone : .goOn(.unknown)
+    }
+    // The caller's own call waits for the connection that is under way, or is told of it.
+    return stream.is_waiting ? .goOn(.handedOver) : .answer(EINPROGRESS, .handedOver)
+  }
+
+  private func unreachable(_ number: Int32) -> Outcome {
+    switch number {
+    case ENETUNREACH, EHOSTUNREACH, EADDRNOTAVAIL, ECONNREFUSED: .answer(number, .unreachable)
+    default: .goOn(.unknown)
+    }
+  }
+}
+
+/// Where a connection is to go.
+private struct Peer {
+  /// AF_INET or AF_INET6, of the socket that goes there.
+  let family: Int32
+  /// What that socket is told: 4 or 16 bytes.
+  let address: [UInt8]
+  /// What it means: an address of IPv4 in the form of one of IPv6 is one of IPv4.
+  let host: [UInt8]
+  let port: UInt16
+  /// With a flow or an interface in it.
+  let isSpecial: Bool
+
+  /// - Parameter bytes: a `sockaddr`; nil for one that the kernel would not take.
+  init?(_ bytes: [UInt8]) {
+    guard bytes.count >= 16 else { return nil }
+    family = Int32(bytes[0]) | Int32(bytes[1]) << 8
+    port = UInt16(bytes[2]) << 8 | UInt16(bytes[3])
+    if family == AF_INET {
+      address = Array(bytes[4..<8])
+      host = address
+      isSpecial = false
+      return
+    }
+    // The last part, the interface of a link-local address, may be missing.
+    guard family == AF_INET6, bytes.count >= 24 else { return nil }
+    address = Array(bytes[8..<24])
+    let isMapped = address.prefix(10).allSatisfy { $0 == 0 } && address[10] == 0xff && address[11] == 0xff
+    host = isMapped ? Array(address.suffix(4)) : address
+    isSpecial = bytes[4..<8].contains { $0 != 0 } || bytes.count >= 28 && bytes[24..<28].contains { $0 != 0 }
+  }
+
+  /// Every address of it is the machine's own, and so is the one that stands for none.
+  var isLoopback: Bool {
+    if host.count == 4 { return host[0] == 127 || host == [0, 0, 0, 0] }
+    return host.dropLast().allSatisfy { $0 == 0 } && (host.last ?? 0) <= 1
+  }
+}
