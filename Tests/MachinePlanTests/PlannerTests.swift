@@ -61,8 +61,7 @@ private func plan(_ text: String, host facts: HostFacts = host(), machine: Machi
     let boundary = try #require(operations.firstIndex(of: .enterNamespaces))
     for (index, operation) in operations.enumerated() {
       switch operation {
-      case .isolateMounts, .root, .checkInit, .memory, .bind, .device, .notifySocket, .sealMount, .sharedDevice,
-        .unlayered:
+      case .isolateMounts, .root, .checkInit, .memory, .bind, .device, .notifySocket, .sealMount, .unlayered:
         #expect(index < boundary, "\(operation)")
       case .mount, .console, .mask, .pivot, .confine, .adoptRoot:
         #expect(index > boundary, "\(operation)")
@@ -124,8 +123,8 @@ private func plan(_ text: String, host facts: HostFacts = host(), machine: Machi
   }
 
   @Test func devicesThatOneMayHave() throws {
-    let tun = SetupOperation.sharedDevice("/dev/net/tun", major: 10, minor: 200)
-    let fuse = SetupOperation.sharedDevice("/dev/fuse", major: 10, minor: 229)
+    let tun = SetupOperation.device("/dev/net/tun", major: 10, minor: 200)
+    let fuse = SetupOperation.device("/dev/fuse", major: 10, minor: 229)
     let plain = try plan("").stage.operations
     #expect(plain.contains(tun) && !plain.contains(fuse))
     #expect(try plan("[Files]\nBind=/dev/net/tun\n").stage.operations == plain)
