@@ -111,7 +111,9 @@ class Machines:
     self.henge.ctl("import-tar", tar, "bench-net")
 
   def ctl(self, *words, timeout=120):
-    return call(*self.lab.at(self.lab.host, self.henge.hengectl), *words, env=self.henge.env, timeout=timeout)
+    # In the run's own control group: what is left of a run that is cut off is found there.
+    into = ["sh", "-c", 'echo $$ >"$0/cgroup.procs"; exec "$@"', self.henge.group]
+    return call(*into, *self.lab.at(self.lab.host, self.henge.hengectl), *words, env=self.henge.env, timeout=timeout)
 
   def start(self, name, *settings):
     """A machine with `talk` in it; what a command in it begins with."""
