@@ -135,7 +135,7 @@ class Machines:
   def end(self, report):
     def attempt(*words):
       try:
-        self.ctl(*words)
+        self.ctl(*words, timeout=900)
       except Failed as error:
         report.notes.append(f"network: {error}")
 
