@@ -69,6 +69,11 @@ private func prepare(_ tap: TapDevice) throws(Failure) {
   guard index > 0 else { throw Failure("find", tap.name, "it is gone") }
   // Its addresses are ours to give: a forwarder's advertisement would add a second one.
   write("0", toSetting: "ipv6/conf/\(tap.name)/accept_ra")
+  // A forwarder that is busy, or just being started again, answers late, and nobody else ever will: after the usual 3 s
+  // every connection under way would be told that there is no route.
+  for setting in ["ipv4", "ipv6"].flatMap({ ["\($0)/neigh/\(tap.name)/ucast", "\($0)/neigh/\(tap.name)/mcast"] }) {
+    write("30", toSetting: "\(setting)_solicit")
+  }
   try check(clinux_interface_set_up(index, tap.hardware, tap.mtu), "bring up", tap.name)
   for address in tap.addresses {
     let result = clinux_address_add(index, address.bytes, address.bytes.count, UInt32(address.prefix))

@@ -1,5 +1,5 @@
 # `make bench`: henge's speed against a bare launcher and its peers, side by side in one run. Needs root, takes some
-# five minutes. BENCH_HENGE= measures only the peers, BENCH_HENGE=DIR the programs in another folder.
+# ten minutes. BENCH_HENGE= measures only the peers, BENCH_HENGE=DIR the programs in another folder.
 # A bench is no test: it prints ratios and goals, and fails only when it leaves something behind.
 
 BENCH_SOURCES := Tests/Benchmarks

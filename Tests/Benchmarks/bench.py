@@ -74,7 +74,7 @@ def take(given, host, report, tar, hengectl, importer):
     ("inside", True, lambda: inside.commands_inside(host, report, max(given.rounds, 20), tar, hengectl)),
     ("chown", True, lambda: figures.ownership(host, report, 5, importer)),
     ("images", True, lambda: figures.images(host, report, 10, tar, hengectl)),
-    ("network", False, lambda: network.network(host, report, max(3, min(given.rounds, 7)), tar, hengectl)),
+    ("network", False, lambda: network.network(host, report, max(3, min(given.rounds, 5)), tar, hengectl)),
     ("copies", True, lambda: copies.copies(host, report, 4, tar, hengectl)),
   ]
   for name, needs_henge, step in steps:

@@ -47,11 +47,15 @@ class Lab:
     self.running.append(process)
     return process
 
+  def client(self, process):
+    # In a session of its own, as the programs of a machine are: on a busy host the scheduler shares between sessions.
+    return ["setsid", "--wait", *self.at(process, self.talk)]
+
   def at(self, process, *argv):
     return ["nsenter", "-t", str(process), "-n", *argv]
 
   def serve(self, process, port):
-    server = self.spawn(self.at(process, self.talk, "serve", str(port)), stdout=subprocess.PIPE)
+    server = self.spawn(self.at(process, self.talk, "serve", str(port)), stdout=subprocess.PIPE, start_new_session=True)
     if server.stdout.readline() != b"ready\n":
       raise Failed(f"no server in the network namespace of {process}")
 
@@ -86,8 +90,9 @@ def bare(lab, program, arguments):
   own, end = os.readlink("/proc/self/ns/net"), time.monotonic() + 10
   while os.readlink(f"/proc/{inner}/ns/net") == own and time.monotonic() < end:
     time.sleep(0.01)
-  lab.spawn(lab.at(lab.host, program, *(word.format(pid=inner) for word in arguments)), stdout=subprocess.DEVNULL)
-  client = ["nsenter", "-t", str(inner), "-U", "--preserve-credentials", "-n", lab.talk]
+  lab.spawn(lab.at(lab.host, program, *(word.format(pid=inner) for word in arguments)), stdout=subprocess.DEVNULL,
+            start_new_session=True)
+  client = ["setsid", "--wait", "nsenter", "-t", str(inner), "-U", "--preserve-credentials", "-n", lab.talk]
   probe = Way("", client, OUTSIDE)
   while time.monotonic() < end:
     try:
@@ -106,7 +111,9 @@ class Machines:
     self.henge.ctl("import-tar", tar, "bench-net")
 
   def ctl(self, *words, timeout=120):
-    return call(*self.lab.at(self.lab.host, self.henge.hengectl), *words, env=self.henge.env, timeout=timeout)
+    # In the run's own control group: what is left of a run that is cut off is found there.
+    into = ["sh", "-c", 'echo $$ >"$0/cgroup.procs"; exec "$@"', self.henge.group]
+    return call(*into, *self.lab.at(self.lab.host, self.henge.hengectl), *words, env=self.henge.env, timeout=timeout)
 
   def start(self, name, *settings):
     """A machine with `talk` in it; what a command in it begins with."""
@@ -128,7 +135,7 @@ class Machines:
   def end(self, report):
     def attempt(*words):
       try:
-        self.ctl(*words)
+        self.ctl(*words, timeout=900)
       except Failed as error:
         report.notes.append(f"network: {error}")
 
@@ -144,7 +151,7 @@ def network(host, report, rounds, tar, hengectl):
   lab, machines, ways = None, None, []
   try:
     lab = Lab(host.tool("talk"))
-    ways += [Way("loopback", lab.at(lab.host, lab.talk), "127.0.0.1"), Way("veth", lab.at(lab.host, lab.talk), OUTSIDE)]
+    ways += [Way("loopback", lab.client(lab.host), "127.0.0.1"), Way("veth", lab.client(lab.host), OUTSIDE)]
     peers(lab, report, ways)
     if hengectl:
       machines = Machines(host, lab, hengectl, tar)
@@ -231,7 +238,7 @@ def inward(machines, lab, report, ways):
       f" printf '[Service]\\nExecStart=/usr/local/bin/talk serve {PORT}\\n[Install]\\nWantedBy=multi-user.target\\n'"
       " >plain.service; systemctl enable talk.socket plain.service"))
     machines.ctl("reboot", name)
-    client = lab.at(lab.outside, lab.talk)
+    client = lab.client(lab.outside)
     ways.append(Way("published, no machine", client, HOST))
     ways.append(Way("henge, published by relay", client, HOST, 6201))
     # Connections of the socket unit's come to one port only.

@@ -111,6 +111,31 @@ private func plan(_ text: String, host facts: HostFacts = host(), machine: Machi
     #expect(throws: PlanError.self) { try plan("[Files]\nPrivateUsersOwnership=map\n", host: facts, machine: tree) }
   }
 
+  @Test func foldersOutOfTheLayersComeFromTheUpper() throws {
+    let text = "[Files]\nUnlayered=/var/lib/docker\n"
+    #expect(try plan(text).stage.operations.contains(.unlayered("/var/lib/docker", upper: "/up")))
+    let memory = SetupOperation.memory(
+      "/var/lib/docker", kind: .tmpfs, mode: 0o755, options: ["size=50%"], attributes: [.noSetID, .noDevices])
+    #expect(try plan(text + "Volatile=overlay\n").stage.operations.contains(memory))
+    // A root that is no overlay is as good as it is.
+    let tree = try machine(.tree("/t", ownership: .unshifted))
+    #expect(try plan(text, machine: tree).stage.operations == plan("", machine: tree).stage.operations)
+  }
+
+  @Test func devicesThatOneMayHave() throws {
+    let tun = SetupOperation.device("/dev/net/tun", major: 10, minor: 200)
+    let fuse = SetupOperation.device("/dev/fuse", major: 10, minor: 229)
+    let plain = try plan("").stage.operations
+    #expect(plain.contains(tun) && !plain.contains(fuse))
+    #expect(try plan("[Files]\nBind=/dev/net/tun\n").stage.operations == plain)
+    #expect(try plan("[Files]\nBind=/dev/fuse\n").stage.operations.contains(fuse))
+    // Any other name is a bind like others, and its device nodes are dead.
+    #expect(try !plan("[Files]\nBind=/dev/fuse:/dev/x\nBind=/dev/kvm\n").stage.operations.contains(fuse))
+    var facts = host()
+    facts.network.hasTun = false
+    #expect(try !plan("[Network]\nMode=none\n", host: facts).stage.operations.contains(tun))
+  }
+
   @Test func volatileRoots() throws {
     let layers = [
       RootLayer(path: "/up", mapped: false), RootLayer(path: "/top", mapped: true),
