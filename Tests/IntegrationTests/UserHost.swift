@@ -167,6 +167,17 @@ func withUsers<Result>(_ purpose: String, ids: [UInt32], _ body: (UserHost) thro
   }
 }
 
+/// The same for tests that wait for tasks.
+func withUsers<Result>(
+  _ purpose: String, ids: [UInt32], _ body: (UserHost) async throws -> Result
+) async throws -> Result {
+  try await withSandbox(purpose) { sandbox in
+    let host = try UserHost(sandbox, ids: ids)
+    defer { host.cleanUp() }
+    return try await body(host)
+  }
+}
+
 extension Trait where Self == ConditionTrait {
   /// For tests with ordinary users.
   static var needsUsers: Self {
