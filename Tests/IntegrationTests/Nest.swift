@@ -7,6 +7,15 @@ struct Nest: CustomStringConvertible, Sendable {
   /// What gives a machine in it the programs and archives as well.
   static let bind = "BindReadOnly=/opt/henge"
 
+  /// A script that copies the libraries which a guest lacks.
+  static let libraries = """
+    set -e
+    for file in /opt/henge/lib/*; do
+      ldconfig -p | grep -q "^\t${file##*/} " || cp "$file" /usr/local/lib
+    done
+    ldconfig
+    """
+
   /// The leader, as the host numbers it.
   let leader: Int32
   let depth: Int
@@ -44,14 +53,7 @@ struct Nest: CustomStringConvertible, Sendable {
 
   /// Gives the machine the libraries that it lacks, and images.
   func supply(_ images: [String] = ["trixie"]) throws {
-    let script = """
-      set -e
-      for file in /opt/henge/lib/*; do
-        ldconfig -p | grep -q "^\t${file##*/} " || cp "$file" /usr/local/lib
-      done
-      ldconfig
-      """
-    let outcome = try run("sh", "-c", script)
+    let outcome = try run("sh", "-c", Self.libraries)
     guard outcome.succeeded else { throw Complaint("\(outcome)") }
     for image in images { try succeed("import-tar", "/opt/henge/\(image).tar", image) }
   }

@@ -57,4 +57,45 @@ struct NestedTests {
       try sandbox.succeed("remove", outer)
     }
   }
+
+  /// No root anywhere: the outer machine is an ordinary user's.
+  @Test(.needsRoot, .needsPrograms, .needsImages, .needsUsers)
+  func aUsersMachineHasMachines() throws {
+    try withUsers("users-nested", ids: [3 * 65536]) { host in
+      let user = try #require(host.users.first)
+      let folder = "\(host.sandbox.folder)/opt"
+      try Nest.fill(folder, images: ["trixie"])
+      try user.image("trixie")
+      try user.succeed(
+        "create", "-s", "IDs=3x65536", "-s", "Network.Mode=none", "-s", "BindReadOnly=\(folder):/opt/henge", "trixie",
+        "outer")
+      try user.succeed("start", "outer")
+      let outer = Nest(leader: try user.guest("outer").leader, depth: 1)
+      try outer.supply()
+      let doctor = try outer.hengectl("doctor")
+      #expect(doctor.code == 0 && !doctor.output.contains("MISSING"), "\(doctor)")
+      for machine in ["one", "two"] {
+        try outer.succeed("create", "-s", "Network.Mode=none", "trixie", machine)
+        try outer.succeed("start", machine)
+      }
+      var ranges: [ClosedRange<UInt32>] = []
+      for machine in ["one", "two"] {
+        let inner = try outer.inside(machine)
+        #expect(try inner.run("systemctl", "is-system-running").text == "running")
+        ranges.append(try inner.ids())
+        let ids = try inner.ids()
+        #expect(user.ids.contains(ids.lowerBound) && user.ids.contains(ids.upperBound) && ids.count == 65536)
+        let group = Host.cgroup(inner.leader) ?? ""
+        #expect(group.contains("/\(user.tag)\(user.name)/henge-outer-"), "\(group)")
+      }
+      let own = try outer.ids().lowerBound
+      #expect(!ranges[0].overlaps(ranges[1]) && !ranges[0].contains(own) && !ranges[1].contains(own))
+      try outer.succeed("poweroff", "one")
+      // What still runs goes with the outer one.
+      let down = try user.hengectl("poweroff", "outer")
+      #expect(down.succeeded && down.seconds < 30, "\(down)")
+      #expect(user.processes.isEmpty)
+      try user.succeed("remove", "outer")
+    }
+  }
 }
