@@ -67,6 +67,6 @@ extension MachineManager {
 
   /// The option that gives a container ids enough for machines.
   static func ownIDs(_ engine: String) -> String {
-    engine == "podman" ? "--userns=auto:size=262144" : "dockerd --userns-remap, with 262144 subordinate ids"
+    engine == "podman" ? "--userns=auto:size=262144" : "dockerd --userns-remap=USER with 262144 subordinate ids"
   }
 }

@@ -76,6 +76,15 @@ extension MachineManager {
         isGood: isThere, isNeeded: true, mend: isThere ? nil : "mount -t cgroup2 none /sys/fs/cgroup")
     ]
     guard isThere else { return findings }
+    if !(facts["cgroupIsOurs"]?.boolValue ?? true), !(facts["cgroupIsReadOnly"]?.boolValue ?? false),
+      ordinaryUser == nil, engine != nil
+    {
+      let root = (try? OwnIDs.current())?.rootOutside ?? 0
+      findings.append(
+        Finding(
+          subject: "control groups", text: "the container's own is not its root's to make groups in", isGood: false,
+          isNeeded: true, mend: "on the host: chown \(root):\(root) the container's group and its cgroup.* files"))
+    }
     if facts["cgroupIsReadOnly"]?.boolValue ?? false {
       findings.append(
         Finding(

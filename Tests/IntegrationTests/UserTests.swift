@@ -49,10 +49,15 @@ struct UserTests {
       let leader = guests[0].leader
       let control = "\(first.runtime)/henge/machines/one/control"
       #expect(access(control, F_OK) == 0)
+      let supervisor = try #require(guests[0].state["supervisor"]?.intValue)
       for attempt in [
         "curl --silent --max-time 5 --unix-socket \(control) http://x/", "cat \(first.state)/machines/one/machine.json",
         "ls \(first.home)", "ls \(first.runtime)", "ls /proc/\(leader)/root/etc", "cat /proc/\(leader)/environ",
         "kill -9 \(leader)", "nsenter -t \(leader) -U true", "nsenter -t \(leader) -m true",
+        "ls /proc/\(leader)/fd /proc/\(supervisor)/fd", "cat /proc/\(supervisor)/environ",
+        "unshare --map-root-user kill -9 \(leader)", "unshare --map-root-user nsenter -t \(leader) -U true",
+        "unshare --map-root-user nsenter -t \(supervisor) -m true",
+        "HENGE_RUNTIME_DIR=\(first.runtime)/henge HENGE_STATE_DIR=\(first.state) \(host.programs)/hengectl status one",
         "echo 1 >\(first.group)/cgroup.kill", "echo $$ >\(first.group)/cgroup.procs",
       ] {
         let outcome = try second.run(["sh", "-c", attempt])
