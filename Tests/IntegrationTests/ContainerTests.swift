@@ -10,7 +10,7 @@ struct ContainerTests {
   func aMachineRunsInAContainerAndDoctorNamesWhatOthersLack() throws {
     try withSandbox("container") { sandbox in
       let container = try Container(in: sandbox)
-      defer { container.end() }
+      defer { container.stop() }
       // Nothing was given to it but its ids: each thing that it takes is named, with the option that gives it.
       try container.start([])
       try container.supply()
@@ -65,7 +65,10 @@ private struct Container {
     name = sandbox.name("pod")
     try sandbox.image("trixie")
     try sandbox.succeed("create", "-s", "IDs=3x65536", "-s", "PrivateUsersOwnership=chown", "trixie", name)
-    root = "\(sandbox.state)/machines/\(name)/root"
+    // To where the container's root may go.
+    root = "\(sandbox.folder)/pod-tree"
+    try check(chmod(sandbox.folder, 0o711), "open", sandbox.folder)
+    try runWell(["mv", "\(sandbox.state)/machines/\(name)/root", root])
     var status = stat()
     guard lstat(root, &status) == 0, status.st_uid > 0 else { throw Complaint("\(root) has no ids of its own") }
     ids = status.st_uid...status.st_uid + 3 * 65536 - 1
@@ -93,11 +96,6 @@ private struct Container {
   }
 
   func stop() { _ = try? podman(["rm", "--force", "--time=0", name]) }
-
-  func end() {
-    stop()
-    _ = try? sandbox.hengectl("remove", name)
-  }
 
   /// Gives it the libraries that the guest lacks.
   func supply() throws { try succeed("sh", "-c", Nest.libraries) }
