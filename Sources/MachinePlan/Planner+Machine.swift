@@ -30,7 +30,7 @@ extension Planner {
       operations.append(.device("/dev/\(name)", major: major, minor: minor))
     }
     // What it can do ends at the machine's own network namespace, where the machine may do everything anyway.
-    if host.network.hasTun { operations.append(.sharedDevice("/dev/net/tun", major: 10, minor: 200)) }
+    if host.network.hasTun { operations.append(.device("/dev/net/tun", major: 10, minor: 200)) }
     operations += [
       .directory("/dev/pts", mode: 0o755), .directory("/dev/mqueue", mode: 0o755),
       .memory("/dev/shm", kind: .tmpfs, mode: 0o1777, options: ["size=50%"], attributes: [.noSetID, .noDevices]),
@@ -63,6 +63,17 @@ extension Planner {
       // systemd would make it itself; being there before, it can be watched for the private socket that appears in it.
       .watchedFolder("/run/systemd", mode: 0o755),
     ]
+  }
+
+  /// Generators of systemd's own that find out in a container that there is nothing for them to do: no disk to find
+  /// partitions on, no image to wake from, no boot loader, no firmware's word of a TPM. Every boot and every reload runs
+  /// all there are, each a program to load; a link to nothing is systemd's way to leave one out (systemd.generator(7)).
+  mutating func leaveOutIdleGenerators() {
+    let folder = "/run/systemd/system-generators"
+    operations.append(.directory(folder, mode: 0o755))
+    for name in ["gpt-auto", "hibernate-resume", "bless-boot", "tpm2"] {
+      operations.append(.symbolicLink("\(folder)/systemd-\(name)-generator", target: "/dev/null"))
+    }
   }
 
   var hasCredentials: Bool { !spec.exec.setCredentials.isEmpty || !machine.loadedCredentials.isEmpty }
@@ -98,7 +109,7 @@ extension Planner {
         // Every machine has it.
         if !host.network.hasTun && !bind.isOptional { append(bind, attributes: []) }
       case .bind(let bind) where bind.source == bind.destination && bind.source.description == "/dev/fuse":
-        operations.append(.sharedDevice("/dev/fuse", major: 10, minor: 229))
+        operations.append(.device("/dev/fuse", major: 10, minor: 229))
       case .unlayered(let folder): appendUnlayered(folder.path.description)
       case .bind(let bind): append(bind, attributes: [])
       case .bindReadOnly(let bind): append(bind, attributes: .readOnly)
