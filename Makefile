@@ -15,7 +15,7 @@ BUILD_PACKAGES := libsystemd-dev libcap-dev libmount-dev libarchive-dev pkg-conf
 # Those that machines take to be on the net: one of the two would do.
 RUN_PACKAGES := passt slirp4netns
 # And those that the tests take: tools that make the trees to import, and real peers to talk with.
-TEST_PACKAGES := acl attr curl dbus-daemon gcc iproute2 iputils-ping libc6-dev libcap2-bin python3 uidmap xz-utils zstd
+TEST_PACKAGES := acl attr crun curl dbus-daemon gcc iproute2 iputils-ping libc6-dev libcap2-bin podman python3 uidmap xz-utils zstd
 
 include images/images.mk
 include Tests/Benchmarks/bench.mk

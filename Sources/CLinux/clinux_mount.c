@@ -87,6 +87,11 @@ int clinux_fscontext_message(int context, char *text, int size) {
   return (int)length;
 }
 
+bool clinux_pivot_is_refused(void) {
+  /* There is no place of that name: a kernel that is asked says so. */
+  return syscall(SYS_pivot_root, "", "") < 0 && (errno == EPERM || errno == ENOSYS);
+}
+
 int clinux_pivot_here(void) {
   /* Both arguments are ".": the old root ends up stacked on the new one, where "." then finds it to unmount. */
   int old_root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);

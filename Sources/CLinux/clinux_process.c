@@ -107,6 +107,10 @@ int clinux_join_session_keyring(void) {
   return result < 0 && errno != ENOSYS ? -1 : 0;
 }
 
+bool clinux_keyrings_are_refused(void) {
+  return syscall(SYS_keyctl, 0 /* KEYCTL_GET_KEYRING_ID */, -3 /* the session's */, 0) < 0 && errno == EPERM;
+}
+
 static int release_object(struct dl_phdr_info *object, size_t size, void *data) {
   (void)size, (void)data;
   uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);

@@ -99,7 +99,9 @@ public struct MountTree: Sendable {
     var text = [CChar](repeating: 0, count: 256)
     guard clinux_fscontext_message(context.raw, &text, Int32(text.count)) > 0 else { return failure }
     var failure = failure
-    let message = text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }
+    var message = text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }
+    // Each begins with a letter that says how grave it is.
+    if message.count > 2, message[1] == 32 { message.removeFirst(2) }
     failure.reason += " (\(String(decoding: message.filter { $0 != 10 }, as: UTF8.self)))"
     return failure
   }

@@ -111,7 +111,15 @@ public struct ProcessRequest {
         }
       }
     }
-    try check(child, "run", arguments.first ?? path)
+    do {
+      try check(child, "run", arguments.first ?? path)
+    } catch {
+      // Every kernel that this runs on has it.
+      guard error.errno == .noFunction else { throw error }
+      throw Failure(
+        error.operation, error.subject, "the container's seccomp filter hides clone3",
+        advice: "give it CAP_SYS_ADMIN, or --security-opt seccomp=unconfined", kind: .refused)
+    }
     return (Pidfd(Descriptor(adopting: pidfd)), child)
   }
 }

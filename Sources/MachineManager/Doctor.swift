@@ -23,8 +23,16 @@ extension MachineManager {
   /// Looks at the kernel, control groups, ids, file systems, devices and tools. Changes nothing.
   public func examine() throws(Failure) -> [Finding] {
     let folder = access(store.places.state, F_OK) == 0 ? store.places.state : "/"
-    let facts = try askSupervisorProgram(["--probe", folder])
-    return kernel(facts) + user(facts) + cgroups(facts) + files(facts, folder) + ids(facts) + devices() + forwarders()
+    let facts: JSON
+    do {
+      facts = try askSupervisorProgram(["--probe", folder])
+    } catch {
+      // In a container the findings say why, and which option helps.
+      guard engine != nil else { throw error }
+      return container(nil)
+    }
+    return kernel(facts) + container(facts) + user(facts) + cgroups(facts) + files(facts, folder) + ids(facts)
+      + devices() + forwarders()
       + tools()
   }
 
@@ -50,8 +58,8 @@ extension MachineManager {
         mend: isNew ? nil : "apt-get install linux-image-amd64/bookworm-backports"),
       Finding(
         subject: "privilege", text: rights, isGood: isRoot, isNeeded: true,
-        // For a user the lines below say what is missing.
-        mend: isRoot || ordinaryUser != nil ? nil : "start it with CAP_SYS_ADMIN"),
+        // For a user and in a container the lines below say what is missing.
+        mend: isRoot || ordinaryUser != nil || engine != nil ? nil : "start it with CAP_SYS_ADMIN"),
       Finding(
         subject: "user namespaces", text: "\(spaces) allowed", isGood: spaces > 0, isNeeded: true,
         mend: spaces > 0 ? nil : "sysctl -w user.max_user_namespaces=15000"),
@@ -68,12 +76,30 @@ extension MachineManager {
         isGood: isThere, isNeeded: true, mend: isThere ? nil : "mount -t cgroup2 none /sys/fs/cgroup")
     ]
     guard isThere else { return findings }
+    if !(facts["cgroupIsOurs"]?.boolValue ?? true), !(facts["cgroupIsReadOnly"]?.boolValue ?? false),
+      ordinaryUser == nil, engine != nil
+    {
+      let root = (try? OwnIDs.current())?.rootOutside ?? 0
+      findings.append(
+        Finding(
+          subject: "control groups", text: "the container's own is not its root's to make groups in", isGood: false,
+          isNeeded: true, mend: "on the host: chown \(root):\(root) the container's group and its cgroup.* files"))
+    }
+    if facts["cgroupIsReadOnly"]?.boolValue ?? false {
+      findings.append(
+        Finding(
+          subject: "control groups", text: "are mounted read-only", isGood: false, isNeeded: true,
+          mend: ordinaryUser == nil
+            ? "mount -o remount,bind,rw \(mount)"
+            : engine == "podman" ? "podman run --security-opt unmask=\(mount) …" : "have root mount them read-write"))
+    }
     let delegates = facts["nsdelegate"]?.boolValue ?? false
     findings.append(
       Finding(
         subject: "nsdelegate",
         text: delegates ? "on" : "off: machines are confined by the ownership of their files alone", isGood: delegates,
-        isNeeded: false, mend: delegates ? nil : "mount -o remount,nsdelegate \(mount)"))
+        isNeeded: false,
+        mend: delegates ? nil : (engine == nil ? "" : "on the host: ") + "mount -o remount,nsdelegate \(mount)"))
     let controllers = facts["controllers"]?.arrayValue?.compactMap(\.stringValue) ?? []
     let missing = ["cpu", "io", "memory", "pids"].filter { !controllers.contains($0) }
     findings.append(
@@ -135,13 +161,19 @@ extension MachineManager {
       return [
         Finding(
           subject: "uid ranges", text: "\(free) of 65536 ids each are free", isGood: free > 0, isNeeded: true,
-          mend: free > 0 ? nil : ordinaryUser.map { SubordinateIDs.command(for: $0) } ?? "hengectl remove NAME")
+          mend: free > 0 ? nil : moreIDs)
       ]
     } catch {
       return [
         Finding(subject: "uid ranges", text: error.description, isGood: false, isNeeded: true, mend: nil)
       ]
     }
+  }
+
+  private var moreIDs: String {
+    if let user = ordinaryUser { return SubordinateIDs.command(for: user) }
+    if let engine { return "give the container ids for machines: \(Self.ownIDs(engine))" }
+    return "hengectl remove NAME"
   }
 
   private func devices() -> [Finding] {
@@ -156,7 +188,11 @@ extension MachineManager {
       return Finding(
         subject: path, text: isOpen ? text : "\(text): \(purpose) in machines cannot use it", isGood: isOpen,
         isNeeded: false,
-        mend: isOpen ? nil : status == nil ? "modprobe \(path == "/dev/fuse" ? "fuse" : "tun")" : "chmod 0666 \(path)")
+        mend: isOpen
+          ? nil
+          : status == nil && engine != nil
+            ? "\(engine ?? "") run --device=\(path) …"
+            : status == nil ? "modprobe \(path == "/dev/fuse" ? "fuse" : "tun")" : "chmod 0666 \(path)")
     }
   }
 

@@ -26,6 +26,10 @@ public struct HostFacts: Sendable, Equatable {
   public var hasMachinesJournal = false
   /// Whether the file system that holds the machine's files can map ids of a mount.
   public var canMapIDs = true
+  /// Whether parts of `/proc` or `/sys` are covered or read-only, as container engines have them.
+  public var coversKernel = false
+  /// Whether no sysfs in sight can be written to: then the kernel lets no machine have one that can.
+  public var hasReadOnlySysfs = false
   /// What limits that are shares, or that are about devices, stand for.
   public var capacity = HostCapacity()
 
@@ -82,6 +86,8 @@ public struct CgroupFacts: Sendable, Equatable {
   public var own = ""
   /// Whether groups may be made in it.
   public var isOurs = true
+  /// Whether they are mounted read-only, as in a container that was not given a say over its own.
+  public var isReadOnly = false
   /// Who makes the groups of machines.
   public var keeper = CgroupKeeper.nobody
   /// Whether the host's mount has `nsdelegate`.

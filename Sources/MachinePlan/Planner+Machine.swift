@@ -156,7 +156,9 @@ extension Planner {
         attributes: [.noSetID, .noExecute]),
       .console("/dev/console", devpts: "/dev/pts"),
       .mount(filesystem: "proc", path: "/run/host/unmasked/proc", options: [], attributes: strict),
-      .mount(filesystem: "sysfs", path: "/run/host/unmasked/sys", options: [], attributes: strict),
+      .mount(
+        filesystem: "sysfs", path: "/run/host/unmasked/sys", options: [],
+        attributes: host.hasReadOnlySysfs ? strict.union(.readOnly) : strict),
     ]
     for path in [
       "/proc/kcore", "/proc/keys", "/proc/kallsyms", "/proc/kmsg", "/proc/sysrq-trigger", "/proc/timer_list",

@@ -28,7 +28,10 @@ extension MachinePlan {
     planner.shapeNetwork(network)
     if let journal { planner.bindJournal(journal) }
     planner.makeOperatorsMounts()
-    planner.operations += [.sealMount("/run/host"), .enterNamespaces, .hostname(planner.hostname), .adoptRoot]
+    planner.operations.append(.sealMount("/run/host"))
+    // After the last look at the host's own.
+    if host.coversKernel { planner.operations.append(.showKernel) }
+    planner.operations += [.enterNamespaces, .hostname(planner.hostname), .adoptRoot]
     planner.mountKernel()
     planner.operations.append(.pivot)
     // While this is still all of the machine's root, who may do that without giving up new privileges.
@@ -71,6 +74,11 @@ struct Planner {
     if host.privilege == .user {
       throw PlanError(
         "it takes root, or an ordinary user's own namespace", advice: "start it by hengectl", isHostsFault: true)
+    }
+    if !host.cgroup.isOurs, host.cgroup.isReadOnly {
+      throw PlanError(
+        "the control groups at \(host.cgroup.mount) are mounted read-only",
+        advice: "mount -o remount,bind,rw \(host.cgroup.mount), or see 'hengectl doctor'", isHostsFault: true)
     }
     if !host.cgroup.isOurs {
       throw PlanError(

@@ -23,7 +23,10 @@ extension HostFacts {
     facts.hasLocaltime = access("/etc/localtime", F_OK) == 0
     facts.canMapIDs = facts.privilege != .user && (folder.map { Linux.canMapIDs(of: $0) } ?? true)
     facts.manager = HostManager.probe()
-    facts.cgroup = try CgroupFacts.probe(manager: facts.manager)
+    let mounts = try MountTable().mounts
+    facts.coversKernel = covered(mounts)
+    facts.hasReadOnlySysfs = mounts.allSatisfy { $0.filesystem != "sysfs" || $0.options.contains("ro") }
+    facts.cgroup = try CgroupFacts.probe(mounts, manager: facts.manager)
     facts.network = NetworkFacts.probe()
     return facts
   }
@@ -33,6 +36,18 @@ extension HostFacts {
     let header = try Descriptor.open("/proc/self/exe").readHead(20, subject: "/proc/self/exe")
     guard header.count == 20 else { throw Failure("read", "/proc/self/exe", "it has no ELF header") }
     return UInt16(header[18]) | UInt16(header[19]) << 8
+  }
+
+  /// Folders of the kernel's that are there to be mounted on hide nothing.
+  private static func covered(_ mounts: [MountTable.Mount]) -> Bool {
+    let isReadOnly = ["/proc", "/sys"].contains { path in
+      mounts.last { $0.target == path }?.options.contains("ro") ?? false
+    }
+    return isReadOnly
+      || mounts.contains { mount in
+        mount.target.hasPrefix("/proc/") && mount.target != "/proc/sys/fs/binfmt_misc"
+          || mount.target.hasPrefix("/sys/") && mount.target != "/sys/fs/cgroup" && mount.filesystem == "tmpfs"
+      }
   }
 
   private static func readOrEmpty(_ paths: String, or other: String) -> [UInt8] {
@@ -85,14 +100,14 @@ extension HostManager {
 
 extension CgroupFacts {
   /// Where control groups of version 2 are mounted, and where in them this process is.
-  static func probe(manager: HostManager) throws(Failure) -> CgroupFacts {
+  static func probe(_ mounts: [MountTable.Mount], manager: HostManager) throws(Failure) -> CgroupFacts {
     var facts = CgroupFacts()
-    let mounts = try MountTable().mounts
     // The last mount on a place is the one in sight; the standard place counts before others.
     let candidates = mounts.filter { $0.filesystem == "cgroup2" }
     guard let mount = candidates.last(where: { $0.target == "/sys/fs/cgroup" }) ?? candidates.last else { return facts }
     facts.layout = mount.target == "/sys/fs/cgroup" ? .unified : .hybrid
     facts.mount = mount.target
+    facts.isReadOnly = mount.options.contains("ro")
     facts.delegatesToNamespaces = mount.options.contains("nsdelegate")
 
     do {

@@ -32,6 +32,7 @@ extension Supervisor {
       "kernel": .string(facts.kernelRelease), "privilege": .string(facts.privilege.rawValue),
       "cgroupLayout": .string(facts.cgroup.layout.rawValue), "cgroupMount": .string(facts.cgroup.mount),
       "cgroup": .string(facts.cgroup.own), "cgroupIsOurs": .bool(facts.cgroup.isOurs),
+      "cgroupIsReadOnly": .bool(facts.cgroup.isReadOnly), "coversKernel": .bool(facts.coversKernel),
       "nsdelegate": .bool(facts.cgroup.delegatesToNamespaces),
       "controllers": JSON(facts.cgroup.controllers), "mapsIDs": .bool(facts.canMapIDs),
     ]

@@ -22,6 +22,7 @@ extension SetupOperation: CustomStringConvertible {
     case .notifySocket(let path): "bind the notify socket \(path)"
     case .watchedFolder(let path, _): "make the folder \(path), to be watched"
     case .sealMount(let path): "make \(path) read-only"
+    case .showKernel: "put a proc and a sysfs without covers in sight"
     case .enterNamespaces: "enter the machine's namespaces as process 1"
     case .hostname(let name): "set the host name \(name)"
     case .adoptRoot: "take the root into the new mount namespace"

@@ -36,6 +36,8 @@ public enum SetupOperation: Sendable, Equatable {
   case watchedFolder(String, mode: UInt32)
   /// Makes the mount at a path read-only.
   case sealMount(String)
+  /// Mounts a proc and a sysfs without covers over those in sight, as far as there is a right to.
+  case showKernel
   /// Joins the machine's user namespace and goes on as process 1 of new namespaces of every other kind.
   case enterNamespaces
   /// Sets the host name.

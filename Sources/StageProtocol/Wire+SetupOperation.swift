@@ -23,6 +23,7 @@ extension WireWriter {
       text(path)
       integer(mode)
     case .sealMount(let path): byte(13); text(path)
+    case .showKernel: byte(26)
     case .enterNamespaces: byte(14)
     case .hostname(let name): byte(15); text(name)
     case .adoptRoot: byte(16)
@@ -82,6 +83,7 @@ extension WireReader {
     case 12: return .notifySocket(try text())
     case 13: return .sealMount(try text())
     case 14: return .enterNamespaces
+    case 26: return .showKernel
     case 15: return .hostname(try text())
     case 16: return .adoptRoot
     case 17:

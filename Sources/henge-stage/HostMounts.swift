@@ -36,9 +36,14 @@ extension Setup {
     let target = try makeBindTarget(bind.path, for: try source.status().kind)
     let tree = try MountTree(copying: "", from: source, recursive: bind.recursive)
     // A device node of the host's is none of the machine's, whatever else is shared.
-    try tree.change(
-      set: bind.attributes.union(.noDevices).kernel, userNamespace: bind.mapped ? userNamespace : nil,
-      recursive: bind.recursive)
+    do {
+      try tree.change(
+        set: bind.attributes.union(.noDevices).kernel, userNamespace: bind.mapped ? userNamespace : nil,
+        recursive: bind.recursive)
+    } catch {
+      guard bind.mapped, let reason = error.noMapping else { throw error }
+      throw Failure("bind", bind.source, reason, advice: "write 'noidmap' behind it in the spec", kind: .refused)
+    }
     try tree.attach(on: target)
   }
 
@@ -110,5 +115,16 @@ extension MountFlags {
     if contains(.noDevices) { result.insert(.noDevices) }
     if contains(.noExecute) { result.insert(.noExecute) }
     return result
+  }
+}
+
+extension Failure {
+  /// Why the ids of a mount could not be mapped, if that is what failed.
+  var noMapping: String? {
+    switch errno {
+    case .invalidArgument: "a file system in that tree cannot map ids"
+    case .notPermitted: "only the host's root may map the ids of the host's file systems"
+    default: nil
+    }
   }
 }

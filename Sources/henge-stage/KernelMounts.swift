@@ -18,6 +18,19 @@ extension Setup {
     try tree.attach(on: try open(path))
   }
 
+  /// The kernel lets a namespace below have a proc and a sysfs of its own only where ones are in sight that show as much,
+  /// and container engines cover parts of theirs. Whoever may mount in the container may do this; for an ordinary user
+  /// in it the machine's own are refused, and that is what there is to be told.
+  func showKernel() {
+    for (filesystem, path) in [("proc", "/proc"), ("sysfs", "/sys")] {
+      let strict: MountAttributes = [.noSetID, .noDevices, .noExecute]
+      guard let tree = try? MountTree(filesystem: filesystem, attributes: strict),
+        let place = try? Descriptor.open(path, [.path, .directory, .noFollow])
+      else { continue }
+      try? tree.attach(on: place)
+    }
+  }
+
   mutating func makeConsole(_ path: String, devpts: String) throws(Failure) {
     let instance = try open(devpts, .directory)
     try channel.send(.terminals, passing: instance)

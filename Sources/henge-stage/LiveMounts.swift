@@ -27,9 +27,8 @@ func changeMounts(_ bytes: [UInt8], leader: Descriptor, channel: Channel) throws
         userNamespace: mapped ? UserNamespace(descriptor: Descriptor(adopting: StageDescriptor.users)) : nil,
         recursive: true)
     } catch {
-      guard mapped, error.errno == .invalidArgument else { throw error }
-      throw Failure(
-        "bind", path, "a file system in that tree cannot map ids", advice: "'--no-idmap' binds it as it is")
+      guard mapped, let reason = error.noMapping else { throw error }
+      throw Failure("bind", path, reason, advice: "'--no-idmap' binds it as it is", kind: .refused)
     }
     let locked = try lockedCopy(of: tree, isFolder: isFolder, scratch: scratch, leader: leader)
     try joinNamespaces(leader, .mount)

@@ -38,6 +38,7 @@ struct Setup {
       try makeDirectory(path, mode: mode)
       try channel.send(.watchedFolder, passing: try open(path, .directory))
     case .sealMount(let path): try sealMount(path)
+    case .showKernel: showKernel()
     case .enterNamespaces: try enterNamespaces()
     case .hostname(let name): try check(sethostname(name, name.utf8.count), "set the host name", name)
     case .adoptRoot: try adoptRoot()

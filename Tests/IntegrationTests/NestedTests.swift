@@ -57,96 +57,45 @@ struct NestedTests {
       try sandbox.succeed("remove", outer)
     }
   }
-}
 
-/// A machine in which henge is used: its programs, and what is to be said to come into it.
-private struct Nest: CustomStringConvertible {
-  static let bind = "BindReadOnly=/opt/henge"
-  static let imageFile = "trixie.tar"
-
-  /// The leader, as the host numbers it.
-  let leader: Int32
-  let depth: Int
-
-  var description: String { "machine \(depth) deep" }
-
-  /// Makes and starts a machine of the host's with the programs in it, the libraries that no guest has, and an archive.
-  static func first(in sandbox: Sandbox, _ name: String, ids: String) throws -> Nest {
-    try sandbox.image("trixie")
-    let folder = "\(sandbox.folder)/opt"
-    try check(mkdir(folder, 0o755), "make", folder)
-    for program in ["hengectl", "henge-supervisor", "henge-stage", "henge-import"] {
-      try runWell(["install", "-m", "0755", "\(Checkout.programs)/\(program)", folder])
+  /// No root anywhere: the outer machine is an ordinary user's.
+  @Test(.needsRoot, .needsPrograms, .needsImages, .needsUsers)
+  func aUsersMachineHasMachines() throws {
+    try withUsers("users-nested", ids: [3 * 65536]) { host in
+      let user = try #require(host.users.first)
+      let folder = "\(host.sandbox.folder)/opt"
+      try Nest.fill(folder, images: ["trixie"])
+      try user.image("trixie")
+      try user.succeed(
+        "create", "-s", "IDs=3x65536", "-s", "Network.Mode=none", "-s", "BindReadOnly=\(folder):/opt/henge", "trixie",
+        "outer")
+      try user.succeed("start", "outer")
+      let outer = Nest(leader: try user.guest("outer").leader, depth: 1)
+      try outer.supply()
+      let doctor = try outer.hengectl("doctor")
+      #expect(doctor.code == 0 && !doctor.output.contains("MISSING"), "\(doctor)")
+      for machine in ["one", "two"] {
+        try outer.succeed("create", "-s", "Network.Mode=none", "trixie", machine)
+        try outer.succeed("start", machine)
+      }
+      var ranges: [ClosedRange<UInt32>] = []
+      for machine in ["one", "two"] {
+        let inner = try outer.inside(machine)
+        #expect(try inner.run("systemctl", "is-system-running").text == "running")
+        ranges.append(try inner.ids())
+        let ids = try inner.ids()
+        #expect(user.ids.contains(ids.lowerBound) && user.ids.contains(ids.upperBound) && ids.count == 65536)
+        let group = Host.cgroup(inner.leader) ?? ""
+        #expect(group.contains("/\(user.tag)\(user.name)/henge-outer-"), "\(group)")
+      }
+      let own = try outer.ids().lowerBound
+      #expect(!ranges[0].overlaps(ranges[1]) && !ranges[0].contains(own) && !ranges[1].contains(own))
+      try outer.succeed("poweroff", "one")
+      // What still runs goes with the outer one.
+      let down = try user.hengectl("poweroff", "outer")
+      #expect(down.succeeded && down.seconds < 30, "\(down)")
+      #expect(user.processes.isEmpty)
+      try user.succeed("remove", "outer")
     }
-    for line in try runWell(["ldd", "\(folder)/henge-import"]).split(separator: "\n") {
-      let words = line.split(separator: " ")
-      guard words.count > 2, words[1] == "=>", words[2].hasPrefix("/") else { continue }
-      try runWell(["install", "-D", "-m", "0644", "-t", "\(folder)/lib", String(words[2])])
-    }
-    try runWell(["cp", try Checkout.archive("trixie"), "\(folder)/\(imageFile)"])
-    try sandbox.succeed(
-      "create", "-s", "IDs=\(ids)", "-s", "BindReadOnly=\(folder):/opt/henge", "trixie", name)
-    try sandbox.succeed("start", name)
-    return Nest(leader: try sandbox.guest(name).leader, depth: 1)
-  }
-
-  /// Gives the machine the libraries that it lacks, and an image.
-  func supply() throws {
-    let script = """
-      set -e
-      for file in /opt/henge/lib/*; do
-        ldconfig -p | grep -q "^\t${file##*/} " || cp "$file" /usr/local/lib
-      done
-      ldconfig
-      """
-    let outcome = try run("sh", "-c", script)
-    guard outcome.succeeded else { throw Complaint("\(outcome)") }
-    try succeed("import-tar", "/opt/henge/\(Self.imageFile)", "trixie")
-  }
-
-  /// A running machine in this one.
-  func inside(_ name: String) throws -> Nest {
-    // What the host sees of it is the process that is number 1 that many namespaces further in, in the machine's group.
-    let found = Host.processes.filter { process in
-      guard let numbers = Host.status(process, "NSpid")?.split(separator: "\t") else { return false }
-      return numbers.count == depth + 2 && numbers.last == "1"
-        && (Host.cgroup(process)?.contains("/henge-\(name)-") ?? false)
-    }
-    guard let leader = found.first, found.count == 1 else { throw Complaint("\(found) are leaders of \(name)") }
-    return Nest(leader: leader, depth: depth + 1)
-  }
-
-  /// The ids that it has of the host's.
-  func ids() throws -> ClosedRange<UInt32> {
-    let map = (read("/proc/\(leader)/uid_map") ?? "").split(separator: " ")
-    guard map.count == 3, map[0] == "0", let base = UInt32(map[1]), let count = UInt32(trimmed(String(map[2]))) else {
-      throw Complaint("\(self) has the map \(map)")
-    }
-    return base...base + count - 1
-  }
-
-  /// Runs a program in the machine as its root.
-  func run(_ arguments: String..., deadline: Double = 120) throws -> Outcome { try run(arguments, deadline: deadline) }
-
-  private func run(_ arguments: [String], deadline: Double) throws -> Outcome {
-    try IntegrationTests.run(["nsenter", "-t", "\(leader)", "-a"] + arguments, deadline: deadline)
-  }
-
-  /// Runs hengectl in the machine, as a service of it: who just joined a machine is in none of its control groups.
-  func hengectl(_ arguments: String..., deadline: Double = 120) throws -> Outcome {
-    try hengectl(arguments, deadline: deadline)
-  }
-
-  private func hengectl(_ arguments: [String], deadline: Double = 120) throws -> Outcome {
-    try run(
-      ["systemd-run", "--quiet", "--wait", "--pipe", "--collect", "/opt/henge/hengectl"] + arguments,
-      deadline: deadline)
-  }
-
-  @discardableResult
-  func succeed(_ arguments: String..., deadline: Double = 120) throws -> String {
-    let outcome = try hengectl(arguments, deadline: deadline)
-    guard outcome.succeeded else { throw Complaint("\(self): \(outcome)") }
-    return outcome.text
   }
 }

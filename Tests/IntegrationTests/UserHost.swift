@@ -91,6 +91,21 @@ struct TestUser: Sendable {
     _ arguments: [String], view: HostView = .hybrid, input: String = "/dev/null", script: String = ":",
     isDelegated: Bool = true, runtimeFolder: Bool = true, deadline: Double = 120
   ) throws -> Outcome {
+    let command = command(
+      arguments, view: view, input: input, script: script, isDelegated: isDelegated, runtimeFolder: runtimeFolder)
+    return try IntegrationTests.run(command, deadline: deadline)
+  }
+
+  /// hengectl as the user, on a terminal.
+  func attach(_ arguments: String...) throws -> Attached {
+    try Attached(command(["\(folder)/programs/hengectl"] + arguments, input: "/dev/stdin"), environment: [])
+  }
+
+  /// What runs a program as the user.
+  private func command(
+    _ arguments: [String], view: HostView = .hybrid, input: String, script: String = ":", isDelegated: Bool = true,
+    runtimeFolder: Bool = true
+  ) -> [String] {
     let prepare = """
       set -e
       mount -t overlay none -o "lowerdir=$1:/etc" /etc
@@ -104,13 +119,12 @@ struct TestUser: Sendable {
       exec setpriv --reuid "$uid" --regid "$uid" --clear-groups -- env -i "$@"
       """
     let environment =
-      ["HOME=\(home)", "PATH=/usr/bin:/bin", "LC_ALL=C.UTF-8"]
+      ["HOME=\(home)", "PATH=/usr/bin:/bin", "LC_ALL=C.UTF-8", "TERM=xterm"]
       + (runtimeFolder ? ["XDG_RUNTIME_DIR=\(runtime)"] : [])
-    return try IntegrationTests.run(
-      [
-        "unshare", "--mount", "--propagation", "private", "sh", "-c", prepare, "sh", "\(folder)/etc-of-users", group,
-        "\(uid)", input,
-      ] + environment + arguments, deadline: deadline)
+    return [
+      "unshare", "--mount", "--propagation", "private", "sh", "-c", prepare, "sh", "\(folder)/etc-of-users", group,
+      "\(uid)", input,
+    ] + environment + arguments
   }
 
   @discardableResult
@@ -164,6 +178,17 @@ func withUsers<Result>(_ purpose: String, ids: [UInt32], _ body: (UserHost) thro
     let host = try UserHost(sandbox, ids: ids)
     defer { host.cleanUp() }
     return try body(host)
+  }
+}
+
+/// The same for tests that wait for tasks.
+func withUsers<Result>(
+  _ purpose: String, ids: [UInt32], _ body: (UserHost) async throws -> Result
+) async throws -> Result {
+  try await withSandbox(purpose) { sandbox in
+    let host = try UserHost(sandbox, ids: ids)
+    defer { host.cleanUp() }
+    return try await body(host)
   }
 }
 

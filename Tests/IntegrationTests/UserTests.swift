@@ -7,39 +7,13 @@ import Varlink
 @Suite("Ordinary users", .serialized)
 struct UserTests {
   @Test(.needsRoot, .needsPrograms, .needsImages, .needsUsers)
-  func everyGuestRunsForAUserWithADelegatedGroup() throws {
-    try withUsers("users-matrix", ids: [131072]) { host in
+  func everyGuestRunsForAUserWithADelegatedGroup() async throws {
+    try await withUsers("users-matrix", ids: [131072]) { host in
       let user = try #require(host.users.first)
-      var rows = [["IMAGE", "HOST", "STATE", "FAILED", "CREATE s", "RUNNING s"]]
-      for image in ["bullseye", "bookworm", "trixie", "forky", "monolith"] {
-        try user.image(image)
-        // One of the views is enough for each; both occur.
-        let view: HostView = image == "trixie" || image == "monolith" ? .pure : .hybrid
-        let made = now()
-        try user.succeed("create", image, "m-\(image)", view: view)
-        let started = now()
-        let outcome = try user.hengectl("start", "m-\(image)", view: view)
-        let seconds = (create: Double(started - made) / 1e9, running: Double(now() - started) / 1e9)
-        #expect(outcome.code == 0 && outcome.text == "m-\(image) is running", "\(outcome)")
-        let guest = try user.guest("m-\(image)", view: view)
-        let state = try guest.run("systemctl", "is-system-running").text
-        let failed = try guest.run("systemctl", "--failed", "--plain", "--no-legend").text
-        #expect(state == "running" && failed.isEmpty, "\(image): \(state), \(failed)")
-        #expect(user.ids.contains(guest.uidBase), "\(guest.uidBase)")
-        #expect(try guest.succeed("stat", "-c", "%u %g", "/usr/bin/dpkg") == "0 0")
-        if image == "monolith" {
-          for unit in ["postgresql", "nginx", "postfix", "slapd"] {
-            #expect(try guest.run("systemctl", "is-active", unit).text == "active", "\(unit)")
-          }
-        }
-        rows.append([
-          image, "user, \(view.rawValue)", state, "\(failed.split(separator: "\n").count)", rounded(seconds.create),
-          rounded(seconds.running),
-        ])
-        try user.succeed("poweroff", "m-\(image)", view: view)
-        try user.succeed("remove", "m-\(image)", view: view)
-      }
-      print(table(rows))
+      for image in allGuests { try user.image(image) }
+      let found = await twoAtATime(allGuests) { UsersBoot(image: $0, user: user).result() }
+      try show(found)
+      #expect(found.count == allGuests.count)
       #expect(names(in: "\(user.state)/machines").isEmpty && names(in: "\(user.state)/uid-ranges") == [".lock"])
       #expect(user.processes.isEmpty)
     }
@@ -75,10 +49,15 @@ struct UserTests {
       let leader = guests[0].leader
       let control = "\(first.runtime)/henge/machines/one/control"
       #expect(access(control, F_OK) == 0)
+      let supervisor = try #require(guests[0].state["supervisor"]?.intValue)
       for attempt in [
         "curl --silent --max-time 5 --unix-socket \(control) http://x/", "cat \(first.state)/machines/one/machine.json",
         "ls \(first.home)", "ls \(first.runtime)", "ls /proc/\(leader)/root/etc", "cat /proc/\(leader)/environ",
         "kill -9 \(leader)", "nsenter -t \(leader) -U true", "nsenter -t \(leader) -m true",
+        "ls /proc/\(leader)/fd /proc/\(supervisor)/fd", "cat /proc/\(supervisor)/environ",
+        "unshare --map-root-user kill -9 \(leader)", "unshare --map-root-user nsenter -t \(leader) -U true",
+        "unshare --map-root-user nsenter -t \(supervisor) -m true",
+        "HENGE_RUNTIME_DIR=\(first.runtime)/henge HENGE_STATE_DIR=\(first.state) \(host.programs)/hengectl status one",
         "echo 1 >\(first.group)/cgroup.kill", "echo $$ >\(first.group)/cgroup.procs",
       ] {
         let outcome = try second.run(["sh", "-c", attempt])
@@ -194,4 +173,39 @@ struct UserTests {
 
 extension Guest {
   fileprivate func has(_ path: String) throws -> Bool { try run("test", "-e", path).succeeded }
+}
+
+/// The way of a user's machine from nothing to nothing.
+private struct UsersBoot {
+  let image: String
+  let user: TestUser
+  var name: String { "m-\(image)" }
+  /// One of the views is enough for each; both occur.
+  var view: HostView { image == "trixie" || image == "monolith" ? .pure : .hybrid }
+
+  func result() -> BootResult {
+    var result = BootResult(image: image, host: "user", ownership: "copy")
+    do {
+      try user.succeed("create", image, name, view: view)
+      let outcome = try user.hengectl("start", name, view: view, deadline: 180)
+      result.secondsToRunning = outcome.seconds
+      result.check("\(outcome)", outcome.code == 0 && outcome.text == "\(name) is running")
+      let guest = try user.guest(name, view: view)
+      result.check("\(guest.uidBase) is the user's", user.ids.contains(guest.uidBase))
+      result.lookAtLeader(guest)
+      let group = Host.cgroup(guest.leader) ?? ""
+      result.check("\(group) is the user's", group.contains("/\(user.tag)\(user.name)/henge-\(name)-"))
+      try result.lookAtUnits(guest)
+      let started = now()
+      try user.succeed("poweroff", name, view: view)
+      result.secondsToStopped = Double(now() - started) / 1e9
+      result.lookForRemains(guest)
+      result.check("its cgroup is left", !names(in: user.group).contains { $0.hasPrefix("henge-\(name)-") })
+    } catch {
+      result.complaints.append("\(error)")
+      _ = try? user.hengectl("terminate", name, view: view)
+    }
+    _ = try? user.hengectl("remove", name, view: view)
+    return result
+  }
 }

@@ -75,6 +75,22 @@ private func plan(_ text: String, host facts: HostFacts = host(), machine: Machi
     #expect(operations[seal...].allSatisfy { if case .notifySocket = $0 { false } else { true } })
   }
 
+  /// As in a container: the kernel wants a proc and a sysfs without covers in sight, and on a host there are.
+  @Test func coveredFileSystemsOfTheKernelsAreShown() throws {
+    var facts = host()
+    #expect(try !plan("", host: facts).stage.operations.contains(.showKernel))
+    facts.coversKernel = true
+    let operations = try plan("", host: facts).stage.operations
+    let shown = try #require(operations.firstIndex(of: .showKernel))
+    #expect(operations[shown + 1] == .enterNamespaces)
+  }
+
+  @Test func readOnlyControlGroupsAreNamed() throws {
+    var facts = host()
+    (facts.cgroup.isOurs, facts.cgroup.isReadOnly) = (false, true)
+    #expect(throws: PlanError.self) { try plan("", host: facts) }
+  }
+
   @Test func layersAreMappedTopFirstUnderAPlainUpper() throws {
     let root = try plan("").stage.operations[1]
     #expect(

@@ -43,3 +43,6 @@ int clinux_fscontext_message(int context, char *text, int size);
 
 /* pivot_root(".", ".") into the current directory, and drops the old root beneath it. */
 int clinux_pivot_here(void);
+
+/* Whether something else than the arguments of pivot_root, a seccomp filter, keeps who may mount from it. */
+bool clinux_pivot_is_refused(void);

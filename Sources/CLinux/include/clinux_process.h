@@ -52,6 +52,8 @@ uint64_t clinux_unix_seconds(void);
 
 /* keyctl(KEYCTL_JOIN_SESSION_KEYRING): an anonymous session keyring; 0 also on a kernel without keyrings. */
 int clinux_join_session_keyring(void);
+/* keyctl: whether a seccomp filter, and not the kernel, has no keyrings. */
+bool clinux_keyrings_are_refused(void);
 
 /* Gives back what a process that will mostly wait does not need: free heap, and the pages of programs and libraries
    that are mapped read-only, which come back from the page cache when they are touched. */
