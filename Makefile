@@ -21,7 +21,7 @@ include images/images.mk
 include Tests/Benchmarks/bench.mk
 include Tests/VirtualHost/virtual-host.mk
 
-.PHONY: all build test unit-tests integration-tests demo man completions install lint format install-build-tools \
+.PHONY: all build test test-network unit-tests integration-tests demo man completions install lint format install-build-tools \
   install-run-tools install-test-tools clean
 
 all: build
@@ -58,6 +58,12 @@ install-run-tools:
 test: install-test-tools lint check-images images build
 	@echo "test: every target's own tests, then the programs against real guests"
 	@HENGE_PROGRAMS=$(BUILD) Tests/run
+
+# Traffic in earnest: a gibibyte each way, thousands of connections, some that rest for minutes, in each guest behind each
+# forwarder. Some 15 minutes; `make test` has less of it.
+test-network: install-test-tools images build
+	@swift build --build-tests
+	@HENGE_PROGRAMS=$(BUILD) HENGE_TEST_NETWORK=1 swift test --skip-build --no-parallel --filter NetworkLoadTests
 
 lint:
 	@echo "lint: swift-format, strict"

@@ -9,6 +9,11 @@ let strict: [SwiftSetting] = [
   .enableUpcomingFeature("ExistentialAny"),
 ]
 
+// A single search for a text in a text by the library of regular expressions would link all of it into each program,
+// an eighth of the stage, which is copied at every start.
+let shipped: [SwiftSetting] =
+  strict + [.unsafeFlags(["-Xfrontend", "-disable-implicit-string-processing-module-import"])]
+
 // Symbols are of no use to an operator. Relocating itself is most of what a Swift program does at its start: packed
 // relocations (glibc 2.36), and no symbols for plug-ins that there are none of, make that shorter.
 let lean: [LinkerSetting] = [
@@ -45,42 +50,42 @@ let package = Package(
     .target(name: "CLinux", cSettings: [.unsafeFlags(["-Wall", "-Wextra", "-Werror"])]),
 
     // The kernel and systemd, knowing nothing of machines.
-    .target(name: "Linux", dependencies: ["CLinux", "CLibcap", system], swiftSettings: strict),
-    .target(name: "Rootless", dependencies: ["CLinux", "Linux"], swiftSettings: strict),
-    .target(name: "Systemd", dependencies: ["CLinux", "CSystemd"], swiftSettings: strict),
-    .target(name: "Varlink", dependencies: ["Linux"], swiftSettings: strict),
+    .target(name: "Linux", dependencies: ["CLinux", "CLibcap", system], swiftSettings: shipped),
+    .target(name: "Rootless", dependencies: ["CLinux", "Linux"], swiftSettings: shipped),
+    .target(name: "Systemd", dependencies: ["CLinux", "CSystemd"], swiftSettings: shipped),
+    .target(name: "Varlink", dependencies: ["Linux"], swiftSettings: shipped),
 
     // Text to data.
-    .target(name: "MachineSpec", swiftSettings: strict),
-    .target(name: "StageProtocol", swiftSettings: strict),
-    .target(name: "MachinePlan", dependencies: ["MachineSpec", "StageProtocol"], swiftSettings: strict),
+    .target(name: "MachineSpec", swiftSettings: shipped),
+    .target(name: "StageProtocol", swiftSettings: shipped),
+    .target(name: "MachinePlan", dependencies: ["MachineSpec", "StageProtocol"], swiftSettings: shipped),
 
     // What is on disk.
-    .target(name: "Images", dependencies: ["CLinux", "Linux", "MachineSpec", system], swiftSettings: strict),
-    .target(name: "TreeStream", dependencies: ["CLinux", "Images", "Linux", system], swiftSettings: strict),
+    .target(name: "Images", dependencies: ["CLinux", "Linux", "MachineSpec", system], swiftSettings: shipped),
+    .target(name: "TreeStream", dependencies: ["CLinux", "Images", "Linux", system], swiftSettings: shipped),
     .target(
       name: "Archive", dependencies: ["CLibarchive", "CLinux", "Images", "Linux", "MachineSpec", "TreeStream", system],
-      swiftSettings: strict),
+      swiftSettings: shipped),
     .target(
       name: "MachineStore", dependencies: ["CLinux", "Images", "Linux", "MachineSpec", "Varlink", system],
-      swiftSettings: strict),
+      swiftSettings: shipped),
 
     // Processes.
     .target(
       name: "Network",
       dependencies: ["CLinux", "Linux", "MachinePlan", "MachineSpec", "StageProtocol", "Systemd", "Varlink", system],
-      swiftSettings: strict),
+      swiftSettings: shipped),
     .target(
       name: "MachineRuntime",
       dependencies: [
         "CLibmount", "CLinux", "Linux", "MachinePlan", "MachineSpec", "MachineStore", "Network", "StageProtocol",
         "Systemd",
         "Varlink", logging, system,
-      ], swiftSettings: strict),
+      ], swiftSettings: shipped),
     .target(
       name: "MachineManager",
       dependencies: ["CLinux", "Images", "Linux", "MachineSpec", "MachineStore", "Rootless", "Varlink", system],
-      swiftSettings: strict),
+      swiftSettings: shipped),
 
     // Programs: argument parsing and wiring only.
     .executableTarget(
@@ -88,19 +93,19 @@ let package = Package(
       dependencies: [
         "CLinux", "MachineManager", "Images", "Linux", "MachineSpec", "MachineStore", "Rootless", "Varlink", arguments,
       ],
-      swiftSettings: strict, linkerSettings: lean),
+      swiftSettings: shipped, linkerSettings: lean),
     .executableTarget(
       name: "henge-supervisor",
       dependencies: ["MachineRuntime", "MachineSpec", "MachineStore", "Linux", "Rootless", logging],
-      swiftSettings: strict, linkerSettings: lean),
+      swiftSettings: shipped, linkerSettings: lean),
     .executableTarget(
       name: "henge-import", dependencies: ["Archive", "CLinux", "Images", "Linux", "MachineSpec", "TreeStream"],
-      swiftSettings: strict,
+      swiftSettings: shipped,
       linkerSettings: lean),
     // Fully static: it runs between the host's root file system and the machine's, and needs a library from neither.
     .executableTarget(
       name: "henge-stage", dependencies: ["CLinux", "Images", "Linux", "StageProtocol", "TreeStream"],
-      swiftSettings: strict + [.unsafeFlags(["-static-executable"])],
+      swiftSettings: shipped + [.unsafeFlags(["-static-executable"])],
       linkerSettings: [.unsafeFlags(["-static-executable", "-Xlinker", "-s"])]),
 
     .testTarget(name: "LinuxTests", dependencies: ["Linux", system], swiftSettings: strict),

@@ -66,7 +66,7 @@ public struct CgroupDirectory: Sendable {
   /// Whether a process is in the group or below.
   public func isPopulated() throws(Failure) -> Bool {
     guard let events = try read("cgroup.events") else { return false }
-    return events.contains("populated 1")
+    return CgroupEvents(events).isPopulated
   }
 
   /// Waits until no process is left. The kernel tells it by `POLLPRI` on `cgroup.events`.
@@ -80,8 +80,7 @@ public struct CgroupDirectory: Sendable {
       let now = clinux_monotonic_microseconds()
       if now >= deadline { return false }
       // Reading it arms the notification for the next change.
-      lseek(events.raw, 0, SEEK_SET)
-      if String(decoding: try events.readAll(subject: path), as: UTF8.self).contains("populated 0") { return true }
+      if try !CgroupEvents(rereading: events).isPopulated { return true }
       var poll = pollfd(fd: events.raw, events: Int16(POLLPRI), revents: 0)
       _ = Glibc.poll(&poll, 1, Int32((deadline - now) / 1000) + 1)
     }

@@ -81,7 +81,8 @@ extension MachineManager {
         subject: "controllers",
         text: missing.isEmpty
           ? controllers.joined(separator: ", ")
-          : "\(missing.joined(separator: ", ")) missing: [Resources] cannot limit them",
+          : "\(missing.joined(separator: ", ")) missing: [Resources] cannot limit them"
+            + (missing.contains("pids") ? ", and Podman in machines wants --pids-limit=0" : ""),
         isGood: missing.isEmpty, isNeeded: false,
         mend: missing.isEmpty ? nil : "boot the host with systemd.unified_cgroup_hierarchy=1 cgroup_no_v1=all"))
     return findings
@@ -147,6 +148,10 @@ extension MachineManager {
     [("/dev/net/tun", "VPNs and forwarders"), ("/dev/fuse", "FUSE file systems")].map { path, purpose in
       let status = try? Descriptor.open(path, [.path, .noFollow]).status()
       let isOpen = status.map { $0.mode & 0o006 == 0o006 } ?? false
+      // The host's root makes a node for each machine; who cannot make one binds the host's.
+      if status != nil, (try? OwnIDs.current().isWhole) ?? false {
+        return Finding(subject: path, text: "there", isGood: true, isNeeded: false, mend: nil)
+      }
       let text = status == nil ? "is not there" : isOpen ? "open to all" : "for the host's root only"
       return Finding(
         subject: path, text: isOpen ? text : "\(text): \(purpose) in machines cannot use it", isGood: isOpen,

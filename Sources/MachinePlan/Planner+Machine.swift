@@ -29,6 +29,8 @@ extension Planner {
     ] as [(String, UInt32, UInt32)] {
       operations.append(.device("/dev/\(name)", major: major, minor: minor))
     }
+    // What it can do ends at the machine's own network namespace, where the machine may do everything anyway.
+    if host.network.hasTun { operations.append(.sharedDevice("/dev/net/tun", major: 10, minor: 200)) }
     operations += [
       .directory("/dev/pts", mode: 0o755), .directory("/dev/mqueue", mode: 0o755),
       .memory("/dev/shm", kind: .tmpfs, mode: 0o1777, options: ["size=50%"], attributes: [.noSetID, .noDevices]),
@@ -92,6 +94,12 @@ extension Planner {
           .memory(
             memory.path.description, kind: .tmpfs, mode: mode, options: rest,
             attributes: flags.union([.noSetID, .noDevices])))
+      case .bind(let bind) where bind.source == bind.destination && bind.source.description == "/dev/net/tun":
+        // Every machine has it.
+        if !host.network.hasTun && !bind.isOptional { append(bind, attributes: []) }
+      case .bind(let bind) where bind.source == bind.destination && bind.source.description == "/dev/fuse":
+        operations.append(.sharedDevice("/dev/fuse", major: 10, minor: 229))
+      case .unlayered(let folder): appendUnlayered(folder.path.description)
       case .bind(let bind): append(bind, attributes: [])
       case .bindReadOnly(let bind): append(bind, attributes: .readOnly)
       }
@@ -109,6 +117,19 @@ extension Planner {
         Bind(
           source: bind.source.description, path: bind.destination.description, recursive: bind.isRecursive,
           mapped: mapped, optional: bind.isOptional, attributes: attributes)))
+  }
+
+  /// Where the root is no overlay there is nothing to do: what is below the folder is a plain file system then.
+  private mutating func appendUnlayered(_ path: String) {
+    for case .root(.overlay(_, let upper, _), _) in operations {
+      switch upper {
+      case .directory(let upper, _): return operations.append(.unlayered(path, upper: upper))
+      case .memory:
+        let attributes: MountFlags = [.noSetID, .noDevices]
+        return operations.append(
+          .memory(path, kind: .tmpfs, mode: 0o755, options: ["size=50%"], attributes: attributes))
+      }
+    }
   }
 
   /// What shows the new namespaces, mounted from inside them, and what of it is covered.
@@ -129,9 +150,8 @@ extension Planner {
     for path in [
       "/proc/kcore", "/proc/keys", "/proc/kallsyms", "/proc/kmsg", "/proc/sysrq-trigger", "/proc/timer_list",
       "/proc/sched_debug", "/proc/latency_stats", "/proc/kpagecount", "/proc/kpageflags", "/proc/kpagecgroup",
-      "/proc/acpi", "/proc/scsi", "/sys/firmware", "/sys/kernel/debug", "/sys/kernel/tracing",
+      "/proc/acpi", "/proc/scsi", "/sys/firmware",
     ] { operations.append(.mask(path)) }
-    for path in ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/asound"] { operations.append(.readOnlyView(path)) }
   }
 }
 

@@ -13,6 +13,7 @@ final class Console {
   private let log: ConsoleLog
   private let loop: EventLoop
   private var terminal: Terminal?
+  private var gathering: EventLoop.Source?
   private var readers: [Int32: ConsoleReader] = [:]
   /// What was typed and the terminal does not take yet; nothing more is read from those who type until it does.
   private var input: [UInt8] = []
@@ -39,7 +40,7 @@ final class Console {
       if events.contains(.writable) { typeInput() }
       let count = drain(limit: 1 << 16)
       // Level-triggered, this would come back for ever.
-      if count == 0, events.contains(.hangUp) { try? terminal?.source.setEnabled(false) }
+      if count == 0, events.contains(.hangUp) { try? terminal?.source.setEnabled(false) } else { gather(after: count) }
     }
     terminal = Terminal(
       controller: controller, peer: peer < 0 ? nil : Descriptor(adopting: peer), source: source)
@@ -52,6 +53,7 @@ final class Console {
   func detach() {
     drain(limit: 1 << 20)
     terminal = nil
+    gathering = nil
     input = []
   }
 
@@ -59,6 +61,20 @@ final class Console {
   func close() {
     detach()
     for reader in Array(readers.values) { drop(reader) }
+  }
+
+  /// Lets lines come together when nobody looks on: a boot prints a hundred, and being woken for each costs more than
+  /// writing it down. The terminal holds far more than comes in that time; what comes faster is read at once.
+  private func gather(after count: Int) {
+    guard readers.isEmpty, input.isEmpty, count < 4096, let source = terminal?.source else { return }
+    gathering = try? loop.addTimer(after: 20_000, accuracy: 10_000) { [unowned self] in listen() }
+    if gathering != nil { try? source.setEnabled(false) }
+  }
+
+  private func listen() {
+    guard gathering != nil else { return }
+    gathering = nil
+    try? terminal?.source.setEnabled(true)
   }
 
   /// At most so much at a time: a machine that prints without end must not keep the loop from everything else.
@@ -92,6 +108,7 @@ final class Console {
       handle(reader, events)
     }
     readers[pair.first.raw] = reader
+    listen()
     return (reader, pair.second, history)
   }
 

@@ -22,6 +22,7 @@ extension Supervisor {
       let pty = try makeTerminal(columns: terminal["columns"]?.intValue, rows: terminal["rows"]?.intValue)
       request.terminal = "/dev/pts/\(try pty.number())"
       request.streams = [pty.terminal, pty.terminal, pty.terminal]
+      request.heldTerminal = pty.terminal
       responder.send(["terminal": 0], passing: [pty.controller])
     } else {
       request.streams = try streams(texts("streams"), call.descriptors)

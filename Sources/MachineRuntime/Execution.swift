@@ -80,6 +80,7 @@ final class Execution {
     sources = []
     joined = nil
     request.streams = []
+    request.heldTerminal = nil
     completion(result)
   }
 

@@ -13,6 +13,9 @@ struct ExecutionRequest {
   var streams: [Descriptor?] = [nil, nil, nil]
   /// The path of its terminal inside the machine.
   var terminal: String?
+  /// Its terminal, open until it has ended. Its systemd resets the terminal of that path at the end, and the number must
+  /// not have become another's by then: what was typed there would be thrown away.
+  var heldTerminal: Descriptor?
   /// Whether it is a session of the user's, made by PAM.
   var isSession = false
   /// A service that is there already and is started in its place, with its control group below `system.slice`.

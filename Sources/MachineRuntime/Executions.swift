@@ -209,9 +209,8 @@ extension Executions {
   private var isFrozen: Bool { (try? payload.read("cgroup.freeze"))??.first == "1" }
 
   private func isPopulated(_ execution: Execution) -> Bool {
-    guard let bytes = try? group(of: execution, "cgroup.events", .read).readAll(limit: 4096, subject: "cgroup.events")
-    else { return false }
-    return String(decoding: bytes, as: UTF8.self).contains("populated 1")
+    guard let file = try? group(of: execution, "cgroup.events", .read) else { return false }
+    return (try? CgroupEvents(rereading: file))?.isPopulated ?? false
   }
 
   /// Nothing of it seems to run: what its systemd had to tell of it comes before the answer to anything else.

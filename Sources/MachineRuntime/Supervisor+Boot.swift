@@ -6,7 +6,10 @@ extension Supervisor {
   func take(_ message: NotifyMessage) {
     // A systemd that tells by itself need not be asked.
     if !message.activeUnits.isEmpty { progress = nil }
-    if case .booting = phase, message.activeUnits.contains("dbus.service"), let leader {
+    // From the one on there is somebody who answers; with the other at least a socket that waits for it to come.
+    if case .booting = phase, message.activeUnits.contains(where: { $0 == "dbus.service" || $0 == "basic.target" }),
+      let leader
+    {
       connection(to: leader.process).openEarly()
     }
     activeUnits += message.activeUnits.count

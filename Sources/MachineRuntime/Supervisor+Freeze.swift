@@ -14,7 +14,7 @@ final class FreezeWatch {
   }
 
   private let events: Descriptor
-  private let wanted: String
+  private let wanted: Bool
   private var sources: [EventLoop.Source] = []
   private var completion: ((Outcome) -> Void)?
 
@@ -26,7 +26,7 @@ final class FreezeWatch {
     completion: @escaping (Outcome) -> Void
   ) throws {
     events = try group.descriptor.open("cgroup.events", .read, lookup: .beneath)
-    wanted = frozen ? "frozen 1" : "frozen 0"
+    wanted = frozen
     self.completion = completion
     // EPOLLPRI; reading the file arms it for the next change.
     sources.append(
@@ -36,9 +36,7 @@ final class FreezeWatch {
   }
 
   private var isThere: Bool {
-    lseek(events.raw, 0, SEEK_SET)
-    guard let bytes = try? events.readAll(limit: 4096, subject: "cgroup.events") else { return false }
-    return String(decoding: bytes, as: UTF8.self).contains(wanted)
+    (try? CgroupEvents(rereading: events))?.isFrozen == wanted
   }
 
   func cancel() { end(.cancelled) }

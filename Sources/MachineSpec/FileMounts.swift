@@ -132,6 +132,25 @@ public struct TemporaryFileSystem: SpecValue, Hashable {
   }
 }
 
+/// `Unlayered=`: a folder of the machine's that is no part of an overlay.
+public struct UnlayeredFolder: SpecValue, Hashable {
+  /// Where it is; never `/`.
+  public let path: AbsolutePath
+
+  /// Takes a path.
+  ///
+  /// - Parameter text: the path.
+  /// - Throws: `SpecError` when it is none, or one of a place that every machine's set-up fills.
+  public init(_ text: String) throws(SpecError) {
+    path = try AbsolutePath(text)
+    guard !path.isRoot else { throw SpecError("folder", "/", "create the machine with PrivateUsersOwnership=chown") }
+    try path.checkNotReserved()
+  }
+
+  /// The text that parses to this value.
+  public var description: String { path.description }
+}
+
 /// Splits at colons; `\:` is a colon and `\\` a backslash, and nothing else may be escaped.
 private func splitColons(_ text: String) throws(SpecError) -> [String] {
   var parts: [[UInt8]] = []

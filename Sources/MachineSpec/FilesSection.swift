@@ -50,6 +50,8 @@ public struct FilesSection: Equatable, Sendable {
   public var bindReadOnly: [BindMount] = []
   /// `TemporaryFileSystem=`: tmpfs mounts. Repeated keys add.
   public var temporaryFileSystems: [TemporaryFileSystem] = []
+  /// `Unlayered=`: folders that lie on the disk itself where the root is an overlay. Repeated keys add.
+  public var unlayered: [UnlayeredFolder] = []
 
   /// The defaults.
   public init() {}
@@ -62,19 +64,24 @@ public struct FilesSection: Equatable, Sendable {
     case bindReadOnly(BindMount)
     /// A tmpfs.
     case temporary(TemporaryFileSystem)
+    /// A folder that no layer is below.
+    case unlayered(UnlayeredFolder)
 
     /// Where it is mounted in the machine.
     public var destination: AbsolutePath {
       switch self {
       case .bind(let mount), .bindReadOnly(let mount): mount.destination
       case .temporary(let mount): mount.path
+      case .unlayered(let folder): folder.path
       }
     }
   }
 
   /// All mounts in the order to make them: each after whatever lies above it.
   public var mounts: [Mount] {
-    let all = bind.map(Mount.bind) + bindReadOnly.map(Mount.bindReadOnly) + temporaryFileSystems.map(Mount.temporary)
+    let all =
+      bind.map(Mount.bind) + bindReadOnly.map(Mount.bindReadOnly) + temporaryFileSystems.map(Mount.temporary)
+      + unlayered.map(Mount.unlayered)
     return all.sorted { $0.destination < $1.destination }
   }
 
@@ -89,5 +96,6 @@ public struct FilesSection: Equatable, Sendable {
     .list("Bind", \.files.bind),
     .list("BindReadOnly", \.files.bindReadOnly),
     .list("TemporaryFileSystem", \.files.temporaryFileSystems),
+    .list("Unlayered", \.files.unlayered),
   ]
 }

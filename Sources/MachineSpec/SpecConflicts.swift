@@ -22,6 +22,7 @@ extension SpecParser {
     let lists: [(String, [AbsolutePath])] = [
       ("Bind", spec.files.bind.map(\.destination)), ("BindReadOnly", spec.files.bindReadOnly.map(\.destination)),
       ("TemporaryFileSystem", spec.files.temporaryFileSystems.map(\.path)),
+      ("Unlayered", spec.files.unlayered.map(\.path)),
     ]
     for (key, destinations) in lists {
       for (index, path) in destinations.enumerated() {

@@ -18,6 +18,8 @@ extension SetupOperation: CustomStringConvertible {
       "bind the host's \(bind.source) on \(bind.path) (\(bind.attributes.words.joined(separator: ",")))"
         + (bind.mapped ? " with ids mapped" : "")
     case .device(let path, let major, let minor): "bind the host's \(path) after checking that it is \(major):\(minor)"
+    case .sharedDevice(let path, let major, let minor): "make the device \(path) (\(major):\(minor)), open to all"
+    case .unlayered(let path, let upper): "show \(path) of the upper \(upper) without the layers"
     case .notifySocket(let path): "bind the notify socket \(path)"
     case .watchedFolder(let path, _): "make the folder \(path), to be watched"
     case .sealMount(let path): "make \(path) read-only"
@@ -28,7 +30,6 @@ extension SetupOperation: CustomStringConvertible {
       "mount \(filesystem) on \(path) (\((flags.words + options).joined(separator: ",")))"
     case .console(let path, _): "put a pseudo-terminal on \(path)"
     case .mask(let path): "cover \(path)"
-    case .readOnlyView(let path): "cover \(path) with a read-only view of itself"
     case .pivot: "make it the root, and let go of the host's"
     case .confine(let dropped): "drop the capabilities \(dropped.map(String.init).joined(separator: ", "))"
     }

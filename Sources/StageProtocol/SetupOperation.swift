@@ -27,6 +27,11 @@ public enum SetupOperation: Sendable, Equatable {
   case bind(Bind)
   /// Binds a device node of the host's after checking that it is that device.
   case device(String, major: UInt32, minor: UInt32)
+  /// Makes a device node that all of the machine may open; where none may be made, binds the host's after checking that
+  /// it is that device.
+  case sharedDevice(String, major: UInt32, minor: UInt32)
+  /// Shows a folder of the overlay's upper, a path of the host's, in its own place, so that no overlay is above it.
+  case unlayered(String, upper: String)
   /// Binds a datagram socket and hands it to the supervisor.
   case notifySocket(String)
   /// Makes a directory and hands it to the supervisor, which watches what appears in it.
@@ -43,10 +48,8 @@ public enum SetupOperation: Sendable, Equatable {
   case mount(filesystem: String, path: String, options: [String], attributes: MountFlags)
   /// Makes a pseudo-terminal, puts it at a path and hands its controlling side to the supervisor.
   case console(String, devpts: String)
-  /// Covers a file or folder of the kernel's, if this kernel has it.
+  /// Covers a file or folder of the kernel's, if this kernel has it and anybody in the machine could open it.
   case mask(String)
-  /// Covers a folder of the kernel's with a read-only view of itself, if this kernel has it.
-  case readOnlyView(String)
   /// Makes the machine's root the root, and lets go of the host's.
   case pivot
   /// Drops these capabilities for good.

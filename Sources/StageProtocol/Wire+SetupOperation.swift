@@ -16,6 +16,8 @@ extension WireWriter {
       byte(10); text(bind.source); text(bind.path)
       bool(bind.recursive); bool(bind.mapped); bool(bind.optional); byte(bind.attributes.rawValue)
     case .device(let path, let major, let minor): byte(11); text(path); integer(major); integer(minor)
+    case .sharedDevice(let path, let major, let minor): byte(29); text(path); integer(major); integer(minor)
+    case .unlayered(let path, let upper): byte(30); text(path); text(upper)
     case .notifySocket(let path): byte(12); text(path)
     case .watchedFolder(let path, let mode):
       byte(25)
@@ -29,7 +31,6 @@ extension WireWriter {
       byte(17); text(filesystem); text(path); list(options) { $0.text($1) }; byte(attributes.rawValue)
     case .console(let path, let devpts): byte(18); text(path); text(devpts)
     case .mask(let path): byte(19); text(path)
-    case .readOnlyView(let path): byte(20); text(path)
     case .pivot: byte(21)
     case .copy(let source, let path, let mode): byte(23); text(source); text(path); integer(mode)
     case .linkIfThere(let path, let target, let needs): byte(24); text(path); text(target); text(needs)
@@ -87,12 +88,13 @@ extension WireReader {
       return .mount(filesystem: try text(), path: try text(), options: try texts(), attributes: try flags())
     case 18: return .console(try text(), devpts: try text())
     case 19: return .mask(try text())
-    case 20: return .readOnlyView(try text())
     case 21: return .pivot
     case 22: return .confine(dropped: try list { (reader) throws(WireError) in try reader.integer() })
     case 23: return .copy(source: try text(), path: try text(), mode: try integer())
     case 25: return .watchedFolder(try text(), mode: try integer())
     case 24: return .linkIfThere(try text(), target: try text(), needs: try text())
+    case 29: return .sharedDevice(try text(), major: try integer(), minor: try integer())
+    case 30: return .unlayered(try text(), upper: try text())
     default: throw WireError(expected: "a set-up operation")
     }
   }

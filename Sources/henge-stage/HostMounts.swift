@@ -56,6 +56,21 @@ extension Setup {
     try tree.attach(on: try open(path))
   }
 
+  /// A node of the machine's own: on hosts without udev the nodes are for the host's root alone, and what such a device
+  /// lets one do is decided by the namespaces of whoever opens it.
+  func makeSharedDevice(_ path: String, major: UInt32, minor: UInt32) throws(Failure) {
+    let folder = path.split(separator: "/").dropLast().joined(separator: "/")
+    try makeDirectory(folder, mode: 0o755)
+    let (place, name) = try parent(of: path)
+    if mknodat(place.raw, name, S_IFCHR | 0o666, dev_t(major) << 8 | dev_t(minor)) == 0 {
+      try check(fchownat(place.raw, name, rootID, rootID, clinux_at_symlink_nofollow), "give away", path)
+      try check(fchmodat(place.raw, name, 0o666, 0), "open to all", path)
+      return
+    }
+    guard errno == EPERM else { throw Failure("make the device", path, errno: .init(rawValue: errno)) }
+    try bindDevice(path, major: major, minor: minor)
+  }
+
   /// Makes a folder that is now full read-only, by its mode as well: while it was being filled, with no more rights than
   /// the machine's root has, its owner had to be able to write.
   func sealMount(_ path: String) throws(Failure) {

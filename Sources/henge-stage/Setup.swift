@@ -32,6 +32,8 @@ struct Setup {
       try mountMemory(path, kind: kind, mode: mode, options: options, attributes: attributes)
     case .bind(let bind): try self.bind(bind)
     case .device(let path, let major, let minor): try bindDevice(path, major: major, minor: minor)
+    case .sharedDevice(let path, let major, let minor): try makeSharedDevice(path, major: major, minor: minor)
+    case .unlayered(let path, let upper): try showUnlayered(path, upper: upper)
     case .notifySocket(let path): try makeNotifySocket(path)
     case .watchedFolder(let path, let mode):
       try makeDirectory(path, mode: mode)
@@ -44,7 +46,6 @@ struct Setup {
       try mountKernelFilesystem(filesystem, path: path, options: options, attributes: attributes)
     case .console(let path, let devpts): try makeConsole(path, devpts: devpts)
     case .mask(let path): try mask(path)
-    case .readOnlyView(let path): try coverReadOnly(path)
     case .pivot:
       try check(clinux_pivot_here(), "pivot into", "the machine's root")
       // The machine's services expect what is mounted in one place to show everywhere; systemd leaves it to us.

@@ -16,6 +16,7 @@ final class Relay {
   var canSplice = false
   /// Nothing comes just now, though the kernel says that it is the end.
   private(set) var isResting = false
+  private var edges: EdgeWatch?
   private var isFull = false
   private var buffer: [UInt8] = []
   private var pending = 0..<0
@@ -29,7 +30,8 @@ final class Relay {
 
   /// What to wait for.
   var entry: pollfd? {
-    guard let sink, !isResting else { return nil }
+    guard let sink else { return nil }
+    if isResting { return edges.map { pollfd(fd: $0.descriptor.raw, events: Int16(POLLIN), revents: 0) } }
     if isFull || !pending.isEmpty { return pollfd(fd: sink.raw, events: Int16(POLLOUT), revents: 0) }
     return source.map { pollfd(fd: $0.raw, events: Int16(POLLIN), revents: 0) }
   }
@@ -40,19 +42,32 @@ final class Relay {
   ///
   /// - Returns: false when the whole copy is to end.
   func step() -> Bool {
+    isResting = false
     if canSplice, pending.isEmpty, moved() { return true }
     if pending.isEmpty, let source {
       if buffer.isEmpty { buffer = [UInt8](repeating: 0, count: 65536) }
       let count = read(source.raw, &buffer, buffer.count)
       if count < 0, errno == EAGAIN || errno == EINTR { return true }
       if count <= 0 {
-        if comesBack { isResting = true } else { finish() }
-        return true
+        guard comesBack else {
+          finish()
+          return true
+        }
+        return rest(source)
       }
       pending = 0..<count
       if let inspect, !inspect(buffer[pending]) { return false }
     }
     flush()
+    return true
+  }
+
+  /// Waits for a change: as a state, the end of a terminal that nobody has open would be reported for ever.
+  private func rest(_ source: Descriptor) -> Bool {
+    if edges == nil { edges = EdgeWatch(source) }
+    // What came before the watch was there, or was told already, is looked for once more.
+    if edges?.take() == true { return step() }
+    isResting = true
     return true
   }
 
@@ -106,6 +121,20 @@ final class Relay {
   }
 }
 
+/// Tells of each change of a terminal once. The corresponding C functions are those of `epoll`, edge-triggered.
+private final class EdgeWatch {
+  let descriptor: Descriptor
+
+  init?(_ source: Descriptor) {
+    let watch = clinux_edge_watch(source.raw)
+    guard watch >= 0 else { return nil }
+    descriptor = Descriptor(adopting: watch)
+  }
+
+  /// Whether something changed since the last time.
+  func take() -> Bool { clinux_edge_take(descriptor.raw) }
+}
+
 /// Copies in all its relays until a reply comes, and then until what was on its way is through.
 struct Pump {
   /// How it came to its end.
@@ -139,8 +168,7 @@ struct Pump {
       entries.append(pollfd(fd: signals?.raw ?? -1, events: Int16(POLLIN), revents: 0))
       let relays = (isOver ? [] : inputs) + outputs
       for relay in relays { entries.append(relay.entry ?? pollfd(fd: -1, events: 0, revents: 0)) }
-      let isResting = relays.contains(where: \.isResting)
-      let count = poll(&entries, nfds_t(entries.count), isOver ? 200 : isResting ? 50 : -1)
+      let count = poll(&entries, nfds_t(entries.count), isOver ? 200 : -1)
       if count < 0, errno != EINTR { return .replied }
       // What nobody closes and nothing comes from any more holds nobody up.
       if count == 0, isOver { return .replied }

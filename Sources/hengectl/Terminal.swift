@@ -22,7 +22,10 @@ enum Terminal {
 
   static func warn(_ lines: [String]) {
     // One that points at a line of a spec has the word in it, behind the place.
-    for line in lines { complain(line.contains(": warning: ") ? printable(line) : "warning: \(printable(line))") }
+    for line in lines {
+      let says = line.split(separator: " ").contains("warning:")
+      complain(says ? printable(line) : "warning: \(printable(line))")
+    }
   }
 
   /// Says what failed and ends with its code. A failure without words has been told by the program that it happened in.

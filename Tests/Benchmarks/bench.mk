@@ -7,14 +7,16 @@ BENCH_BUILD ?= build/bench
 BENCH_HENGE ?= $(BUILD)
 BENCH_ROOT ?= $(BENCH_BUILD)/trixie.tar
 BENCH_ROUNDS ?= 40
-BENCH_PACKAGES := systemd-container lxc podman crun uidmap python3 gcc libc6-dev
+BENCH_PACKAGES := systemd-container lxc podman crun uidmap python3 gcc libc6-dev iproute2 passt slirp4netns
+# Only some figures: make bench BENCH_ONLY=network.
+BENCH_ONLY ?=
 BENCH_CFLAGS := -O2 -Wall -Wextra -Werror
 
 .PHONY: bench bench-tools bench-programs
 
 bench: bench-tools bench-programs $(BENCH_ROOT) $(if $(filter $(BUILD),$(BENCH_HENGE)),build)
 	python3 -B $(BENCH_SOURCES)/bench.py --tools $(BENCH_BUILD) --root $(BENCH_ROOT) --rounds $(BENCH_ROUNDS) \
-	  $(if $(BENCH_HENGE),--henge $(BENCH_HENGE)) --json build/bench.json
+	  $(if $(BENCH_HENGE),--henge $(BENCH_HENGE)) $(if $(BENCH_ONLY),--only $(BENCH_ONLY)) --json build/bench.json
 
 # The peers come from the host's own distribution; only what is missing is installed.
 bench-tools:
@@ -25,14 +27,14 @@ bench-tools:
 	  apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends $$missing; \
 	fi
 
-bench-programs: $(addprefix $(BENCH_BUILD)/,bare race stopwatch tick-init)
+bench-programs: $(addprefix $(BENCH_BUILD)/,bare race stopwatch talk tick-init)
 
 $(BENCH_BUILD)/%: $(BENCH_SOURCES)/%.c
 	@mkdir -p $(BENCH_BUILD)
 	$(CC) $(BENCH_CFLAGS) -o $@ $<
 
-# Static: it runs in a tree that has no library.
-$(BENCH_BUILD)/tick-init: BENCH_CFLAGS += -static
+# Static: they run in trees that have no library, or another one.
+$(BENCH_BUILD)/tick-init $(BENCH_BUILD)/talk: BENCH_CFLAGS += -static
 
 # The image that everything else boots as well.
 $(BENCH_BUILD)/trixie.tar: image-trixie

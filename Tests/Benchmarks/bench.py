@@ -16,6 +16,7 @@ import time
 import copies
 import figures
 import inside
+import network
 from figures import say
 from host import Failed, Host, call
 from report import Report
@@ -27,7 +28,7 @@ def main():
   parser.add_argument("--root", required=True, help="trixie root file system: a tar or a tree")
   parser.add_argument("--henge", help="folder of hengectl and henge-import; without it only the peers are measured")
   parser.add_argument("--rounds", type=int, default=10, help="boots of each launcher (at least 10 for the goals)")
-  parser.add_argument("--only", default="boots,exec,commands,inside,chown,images,copies", help="figures to take")
+  parser.add_argument("--only", default="boots,exec,commands,inside,chown,images,copies,network", help="figures to take")
   parser.add_argument("--json", default="build/bench.json")
   given = parser.parse_args()
   if os.geteuid() != 0:
@@ -73,6 +74,7 @@ def take(given, host, report, tar, hengectl, importer):
     ("inside", True, lambda: inside.commands_inside(host, report, max(given.rounds, 20), tar, hengectl)),
     ("chown", True, lambda: figures.ownership(host, report, 5, importer)),
     ("images", True, lambda: figures.images(host, report, 10, tar, hengectl)),
+    ("network", False, lambda: network.network(host, report, max(3, min(given.rounds, 7)), tar, hengectl)),
     ("copies", True, lambda: copies.copies(host, report, 6, tar, hengectl)),
   ]
   for name, needs_henge, step in steps:

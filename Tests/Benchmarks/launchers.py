@@ -235,7 +235,8 @@ class Henge(Launcher):
 
   def prepare(self, tar):
     self.ctl("import-tar", tar, "bench-trixie")
-    self.ctl("create", "bench-trixie", "bench")
+    # Loopback only, like the others.
+    self.ctl("create", "bench-trixie", "bench", "--set", "Mode=none")
 
   def command(self):
     return [self.hengectl, "start", "bench"]

@@ -10,13 +10,16 @@ class Report:
   def __init__(self):
     self.rows, self.header, self.notes = [], {}, []
 
-  def add(self, figure, value, unit="", goal=None, detail="", below=False, within=None):
-    """Add a figure; `goal` is the largest value that is good enough (with `below`, the least that is not).
+  def add(self, figure, value, unit="", goal=None, detail="", below=False, within=None, least=None):
+    """Add a figure; `goal` is the largest value that is good enough (with `below`, the least that is not);
+    `least` is the smallest value that is, for what should be large.
 
     `within` is the interval that the value is known to: with the goal inside it, the verdict is called unclear.
     """
     met = None if goal is None else value < goal if below else value <= goal
     text = None if goal is None else f"{'<' if below else '<='} {goal:g}"
+    if least is not None:
+      goal, met, text = least, value >= least, f">= {least:g}"
     self.rows.append({"figure": figure, "value": value, "unit": unit, "goal": text, "met": met, "within": within,
                       "clear": None if goal is None or not within else not within[0] <= goal <= within[1],
                       "detail": detail})

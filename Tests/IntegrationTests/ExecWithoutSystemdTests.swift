@@ -54,7 +54,7 @@ struct ExecWithoutSystemdTests {
         let outcome = try sandbox.hengectl(["exec", machine] + arguments, deadline: 20)
         expectRefusal(outcome, code: code, words)
       }
-      let attached = try sandbox.attach("exec", machine, "--", "sh", "-c", "tty; stty size; sleep 1000", size: (77, 31))
+      let attached = try sandbox.attach("exec", machine, "--", "sh", "-c", "tty; stty size; read x", size: (77, 31))
       try attached.expect("/dev/pts/")
       try attached.expect("31 77")
       attached.send("\u{3}")

@@ -199,7 +199,7 @@ enum Checkout {
     return try runWell(["\(root)/images/build", "--path", image], environment: inherited)
   }
 
-  static let hasImages = ["bullseye", "bookworm", "trixie", "forky", "monolith"].allSatisfy {
+  static let hasImages = ["bullseye", "bookworm", "trixie", "forky", "monolith", "nest"].allSatisfy {
     (try? archive($0)) != nil
   }
 }

@@ -63,6 +63,9 @@ final class NetworkLab {
     throw Complaint("no servers at \(words): \(read(log) ?? "")")
   }
 
+  /// A process in the world outside.
+  var outsideProcess: Int32 { outside.id }
+
   func serveOnHost(_ addresses: [String]) throws { try serve(in: host.id, addresses) }
 
   func end() {

@@ -56,13 +56,15 @@ private func plan(_ text: String, host facts: HostFacts = host(), machine: Machi
   /// What the machine must not undo has to be mounted before its own mount namespace is made of copies, and what shows
   /// its namespaces after.
   @Test func theOrderThatTheKernelNeeds() throws {
-    let operations = try plan("[Files]\nBind=/srv\n[Exec]\nSetCredential=a:b\n").stage.operations
+    let operations = try plan("[Files]\nBind=/srv\nUnlayered=/var/lib/docker\n[Exec]\nSetCredential=a:b\n").stage
+      .operations
     let boundary = try #require(operations.firstIndex(of: .enterNamespaces))
     for (index, operation) in operations.enumerated() {
       switch operation {
-      case .isolateMounts, .root, .checkInit, .memory, .bind, .device, .notifySocket, .sealMount:
+      case .isolateMounts, .root, .checkInit, .memory, .bind, .device, .notifySocket, .sealMount, .sharedDevice,
+        .unlayered:
         #expect(index < boundary, "\(operation)")
-      case .mount, .console, .mask, .readOnlyView, .pivot, .confine, .adoptRoot:
+      case .mount, .console, .mask, .pivot, .confine, .adoptRoot:
         #expect(index > boundary, "\(operation)")
       default: break
       }

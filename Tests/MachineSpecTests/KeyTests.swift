@@ -97,6 +97,8 @@ private let cases: [KeyCase] =
     KeyCase("Resources", "CPUWeight", same: ["1", "10000", "idle"], bad: ["0", "10001", "70000", "x"]),
     KeyCase("Resources", "IOWeight", same: ["1", "10000"], bad: ["0", "10001", "idle"]),
     KeyCase(
+      "Files", "Unlayered", good: ["/a//b/": "/a/b"], same: ["/var/lib/docker"], bad: ["a", "/", "/run", "/proc/x"]),
+    KeyCase(
       "Resources", "AllowedCPUs", good: ["3 0-1,2": "0-3", "8191": "8191", "5,5,7": "5,7"],
       bad: ["a", "1-", "-1", "3-1", "8192", "1-2-3", ","]),
     KeyCase(

@@ -9,3 +9,8 @@ int clinux_terminal_size(int descriptor, int *columns, int *rows);
 int clinux_set_terminal_size(int descriptor, int columns, int rows);
 /* The number of a pty in its instance of devpts (TIOCGPTN), by its controlling side; -1 when it is none. */
 int clinux_pty_number(int controller);
+
+/* epoll(7) on one descriptor, edge-triggered: becomes readable with each change of it. */
+int clinux_edge_watch(int descriptor);
+/* Whether something changed since the last time; does not wait. */
+bool clinux_edge_take(int watch);
