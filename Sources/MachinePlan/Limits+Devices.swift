@@ -22,7 +22,10 @@ extension ResourcesSection {
 }
 
 extension LimitProperty {
-  /// What our own processes in the unit need beside the machine's devices: the forwarder's end of the network, and the
-  /// kernel's log, which tells who was killed for want of memory. No node of the latter is in a machine.
-  public static let ownDevices = [(node: "/dev/net/tun", access: "rw"), (node: "/dev/kmsg", access: "r")]
+  /// What our own processes in the unit need beside the machine's devices: to make the nodes that a machine may have,
+  /// the forwarder's end of the network, and the kernel's log, which tells who was killed for want of memory. No node of
+  /// the latter is in a machine.
+  public static let ownDevices = [
+    (node: "/dev/net/tun", access: "rwm"), (node: "/dev/fuse", access: "m"), (node: "/dev/kmsg", access: "r"),
+  ]
 }
