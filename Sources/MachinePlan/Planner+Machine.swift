@@ -30,7 +30,7 @@ extension Planner {
       operations.append(.device("/dev/\(name)", major: major, minor: minor))
     }
     // What it can do ends at the machine's own network namespace, where the machine may do everything anyway.
-    if host.network.hasTun { operations.append(.sharedDevice("/dev/net/tun", major: 10, minor: 200)) }
+    if host.network.hasTun { operations.append(.device("/dev/net/tun", major: 10, minor: 200)) }
     operations += [
       .directory("/dev/pts", mode: 0o755), .directory("/dev/mqueue", mode: 0o755),
       .memory("/dev/shm", kind: .tmpfs, mode: 0o1777, options: ["size=50%"], attributes: [.noSetID, .noDevices]),
@@ -98,7 +98,7 @@ extension Planner {
         // Every machine has it.
         if !host.network.hasTun && !bind.isOptional { append(bind, attributes: []) }
       case .bind(let bind) where bind.source == bind.destination && bind.source.description == "/dev/fuse":
-        operations.append(.sharedDevice("/dev/fuse", major: 10, minor: 229))
+        operations.append(.device("/dev/fuse", major: 10, minor: 229))
       case .unlayered(let folder): appendUnlayered(folder.path.description)
       case .bind(let bind): append(bind, attributes: [])
       case .bindReadOnly(let bind): append(bind, attributes: .readOnly)

@@ -17,8 +17,7 @@ extension SetupOperation: CustomStringConvertible {
     case .bind(let bind):
       "bind the host's \(bind.source) on \(bind.path) (\(bind.attributes.words.joined(separator: ",")))"
         + (bind.mapped ? " with ids mapped" : "")
-    case .device(let path, let major, let minor): "bind the host's \(path) after checking that it is \(major):\(minor)"
-    case .sharedDevice(let path, let major, let minor): "make the device \(path) (\(major):\(minor)), open to all"
+    case .device(let path, let major, let minor): "make the device \(path) (\(major):\(minor)), open to all"
     case .unlayered(let path, let upper): "show \(path) of the upper \(upper) without the layers"
     case .notifySocket(let path): "bind the notify socket \(path)"
     case .watchedFolder(let path, _): "make the folder \(path), to be watched"

@@ -25,11 +25,9 @@ public enum SetupOperation: Sendable, Equatable {
   case memory(String, kind: MemoryKind, mode: UInt32, options: [String], attributes: MountFlags)
   /// Binds something of the host's.
   case bind(Bind)
-  /// Binds a device node of the host's after checking that it is that device.
-  case device(String, major: UInt32, minor: UInt32)
   /// Makes a device node that all of the machine may open; where none may be made, binds the host's after checking that
   /// it is that device.
-  case sharedDevice(String, major: UInt32, minor: UInt32)
+  case device(String, major: UInt32, minor: UInt32)
   /// Shows a folder of the overlay's upper, a path of the host's, in its own place, so that no overlay is above it.
   case unlayered(String, upper: String)
   /// Binds a datagram socket and hands it to the supervisor.

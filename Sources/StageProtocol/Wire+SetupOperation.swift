@@ -16,7 +16,6 @@ extension WireWriter {
       byte(10); text(bind.source); text(bind.path)
       bool(bind.recursive); bool(bind.mapped); bool(bind.optional); byte(bind.attributes.rawValue)
     case .device(let path, let major, let minor): byte(11); text(path); integer(major); integer(minor)
-    case .sharedDevice(let path, let major, let minor): byte(29); text(path); integer(major); integer(minor)
     case .unlayered(let path, let upper): byte(30); text(path); text(upper)
     case .notifySocket(let path): byte(12); text(path)
     case .watchedFolder(let path, let mode):
@@ -93,7 +92,6 @@ extension WireReader {
     case 23: return .copy(source: try text(), path: try text(), mode: try integer())
     case 25: return .watchedFolder(try text(), mode: try integer())
     case 24: return .linkIfThere(try text(), target: try text(), needs: try text())
-    case 29: return .sharedDevice(try text(), major: try integer(), minor: try integer())
     case 30: return .unlayered(try text(), upper: try text())
     default: throw WireError(expected: "a set-up operation")
     }

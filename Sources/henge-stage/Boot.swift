@@ -95,7 +95,7 @@ extension SetupOperation {
       .copy(_, let path, _),
       .linkIfThere(let path, _, _),
       .inaccessibleNodes(let path), .memory(let path, _, _, _, _), .device(let path, _, _), .notifySocket(let path),
-      .sharedDevice(let path, _, _), .unlayered(let path, _),
+      .unlayered(let path, _),
       .sealMount(let path), .watchedFolder(let path, _), .mount(_, let path, _, _), .console(let path, _),
       .mask(let path):
       path

@@ -42,33 +42,31 @@ extension Setup {
     try tree.attach(on: target)
   }
 
-  func bindDevice(_ path: String, major: UInt32, minor: UInt32) throws(Failure) {
+  /// A node of the machine's own: on hosts without udev the host's may be for root alone, and each mount less makes the
+  /// start of every sandboxed service shorter. What such a device lets one do is decided by the namespaces of whoever
+  /// opens it. Who may make no device, an ordinary user or a machine in a machine, binds the host's.
+  func makeDevice(_ path: String, major: UInt32, minor: UInt32) throws(Failure) {
+    let folder = path.split(separator: "/").dropLast().joined(separator: "/")
+    try makeDirectory(folder, mode: 0o755)
+    let (place, name) = try parent(of: path)
+    guard mknodat(place.raw, name, S_IFCHR | 0o666, dev_t(major) << 8 | dev_t(minor)) == 0 else {
+      guard errno == EPERM else { throw Failure("make the device", path, errno: .init(rawValue: errno)) }
+      return try bindDevice(path, major: major, minor: minor)
+    }
+    try check(fchownat(place.raw, name, rootID, rootID, clinux_at_symlink_nofollow), "give away", path)
+    try check(fchmodat(place.raw, name, 0o666, 0), "open to all", path)
+  }
+
+  private func bindDevice(_ path: String, major: UInt32, minor: UInt32) throws(Failure) {
     let node = try Descriptor.open(path, [.path, .noFollow])
     let status = try node.status()
     guard status.kind == .characterDevice, status.major == major, status.minor == minor else {
       throw Failure("share the device", path, "on this host it is not the device \(major):\(minor)")
     }
-    let folder = path.split(separator: "/").dropLast().joined(separator: "/")
-    try makeDirectory(folder, mode: 0o755)
     try makeFile(path, mode: 0, contents: [])
     let tree = try MountTree(copying: "", from: node)
     try tree.change(set: .noSetID)
     try tree.attach(on: try open(path))
-  }
-
-  /// A node of the machine's own: on hosts without udev the nodes are for the host's root alone, and what such a device
-  /// lets one do is decided by the namespaces of whoever opens it.
-  func makeSharedDevice(_ path: String, major: UInt32, minor: UInt32) throws(Failure) {
-    let folder = path.split(separator: "/").dropLast().joined(separator: "/")
-    try makeDirectory(folder, mode: 0o755)
-    let (place, name) = try parent(of: path)
-    if mknodat(place.raw, name, S_IFCHR | 0o666, dev_t(major) << 8 | dev_t(minor)) == 0 {
-      try check(fchownat(place.raw, name, rootID, rootID, clinux_at_symlink_nofollow), "give away", path)
-      try check(fchmodat(place.raw, name, 0o666, 0), "open to all", path)
-      return
-    }
-    guard errno == EPERM else { throw Failure("make the device", path, errno: .init(rawValue: errno)) }
-    try bindDevice(path, major: major, minor: minor)
   }
 
   /// Makes a folder that is now full read-only, by its mode as well: while it was being filled, with no more rights than

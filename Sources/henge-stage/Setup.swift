@@ -31,8 +31,7 @@ struct Setup {
     case .memory(let path, let kind, let mode, let options, let attributes):
       try mountMemory(path, kind: kind, mode: mode, options: options, attributes: attributes)
     case .bind(let bind): try self.bind(bind)
-    case .device(let path, let major, let minor): try bindDevice(path, major: major, minor: minor)
-    case .sharedDevice(let path, let major, let minor): try makeSharedDevice(path, major: major, minor: minor)
+    case .device(let path, let major, let minor): try makeDevice(path, major: major, minor: minor)
     case .unlayered(let path, let upper): try showUnlayered(path, upper: upper)
     case .notifySocket(let path): try makeNotifySocket(path)
     case .watchedFolder(let path, let mode):

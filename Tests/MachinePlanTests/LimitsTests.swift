@@ -65,7 +65,7 @@ private func writes(_ limits: [Limit]) -> [String] { limits.flatMap(\.writes).ma
   }
 
   @Test func thereIsOneOfEach() {
-    #expect(Limit.all.map(\.key).count == 10 && Set(Limit.all.map(\.key)).count == 10)
+    #expect(Limit.all.map(\.key).count == 11 && Set(Limit.all.map(\.key)).count == 11)
   }
 
   @Test func onlyWhatChangesIsWritten() throws {

@@ -61,8 +61,7 @@ private func plan(_ text: String, host facts: HostFacts = host(), machine: Machi
     let boundary = try #require(operations.firstIndex(of: .enterNamespaces))
     for (index, operation) in operations.enumerated() {
       switch operation {
-      case .isolateMounts, .root, .checkInit, .memory, .bind, .device, .notifySocket, .sealMount, .sharedDevice,
-        .unlayered:
+      case .isolateMounts, .root, .checkInit, .memory, .bind, .device, .notifySocket, .sealMount, .unlayered:
         #expect(index < boundary, "\(operation)")
       case .mount, .console, .mask, .pivot, .confine, .adoptRoot:
         #expect(index > boundary, "\(operation)")

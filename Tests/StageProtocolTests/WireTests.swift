@@ -22,7 +22,7 @@ let everything = StagePlan(
     .bind(Bind(source: "/s", path: "/t", recursive: true, mapped: true, optional: false, attributes: .readOnly)),
     .device("/dev/null", major: 1, minor: 3), .notifySocket("/run/host/notify"), .sealMount("/run/host"),
     .watchedFolder("/run/systemd", mode: 0o755),
-    .sharedDevice("/dev/net/tun", major: 10, minor: 200), .unlayered("/var/lib/docker", upper: "/u"),
+    .device("/dev/net/tun", major: 10, minor: 200), .unlayered("/var/lib/docker", upper: "/u"),
     .enterNamespaces, .hostname("web"), .adoptRoot,
     .mount(filesystem: "proc", path: "/proc", options: [], attributes: [.noExecute]),
     .console("/dev/console", devpts: "/dev/pts"), .mask("/proc/kcore"), .pivot,
