@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "clinux_poll.h"
 
+#include <poll.h>
 #include <sys/epoll.h>
 
 int clinux_poll_make(void) { return epoll_create1(EPOLL_CLOEXEC); }
@@ -18,4 +19,10 @@ int clinux_poll_wait(int poll, struct clinux_ready *ready, int count, int timeou
   for (int index = 0; index < result; index++)
     ready[index] = (struct clinux_ready){.descriptor = events[index].data.fd, .events = events[index].events};
   return result;
+}
+
+void clinux_poll_either(int one, int other, unsigned microseconds) {
+  struct pollfd entries[2] = {{.fd = one, .events = POLLIN}, {.fd = other, .events = POLLIN}};
+  struct timespec time = {.tv_sec = microseconds / 1000000, .tv_nsec = microseconds % 1000000 * 1000L};
+  ppoll(entries, 2, &time, 0);
 }

@@ -65,6 +65,17 @@ extension Planner {
     ]
   }
 
+  /// Generators of systemd's own that find out in a container that there is nothing for them to do: no disk to find
+  /// partitions on, no image to wake from, no boot loader, no firmware's word of a TPM. Every boot and every reload runs
+  /// all there are, each a program to load; a link to nothing is systemd's way to leave one out (systemd.generator(7)).
+  mutating func leaveOutIdleGenerators() {
+    let folder = "/run/systemd/system-generators"
+    operations.append(.directory(folder, mode: 0o755))
+    for name in ["gpt-auto", "hibernate-resume", "bless-boot", "tpm2"] {
+      operations.append(.symbolicLink("\(folder)/systemd-\(name)-generator", target: "/dev/null"))
+    }
+  }
+
   var hasCredentials: Bool { !spec.exec.setCredentials.isEmpty || !machine.loadedCredentials.isEmpty }
 
   mutating func makeCredentials() {

@@ -22,6 +22,7 @@ extension MachinePlan {
     planner.makeSkeleton()
     planner.makeDevices()
     planner.makeHostFolder()
+    planner.leaveOutIdleGenerators()
     planner.makeCredentials()
     planner.shapeEtc()
     planner.shapeNetwork(network)

@@ -22,7 +22,7 @@ extension Supervisor {
       let pty = try makeTerminal(columns: terminal["columns"]?.intValue, rows: terminal["rows"]?.intValue)
       request.terminal = "/dev/pts/\(try pty.number())"
       request.streams = [pty.terminal, pty.terminal, pty.terminal]
-      request.heldTerminal = pty.terminal
+      request.heldTerminal = pty
       responder.send(["terminal": 0], passing: [pty.controller])
     } else {
       request.streams = try streams(texts("streams"), call.descriptors)
@@ -37,6 +37,7 @@ extension Supervisor {
     let pty = try makeTerminal(columns: terminal?["columns"]?.intValue, rows: terminal?["rows"]?.intValue)
     var request = ExecutionRequest(command: ["a getty"])
     request.existing = ("container-getty@\(try pty.number()).service", "system-container\\x2dgetty.slice")
+    request.heldTerminal = pty
     responder.send(["terminal": 0], passing: [pty.controller])
     run(request, in: executions, responder)
   }

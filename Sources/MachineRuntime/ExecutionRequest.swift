@@ -13,9 +13,11 @@ struct ExecutionRequest {
   var streams: [Descriptor?] = [nil, nil, nil]
   /// The path of its terminal inside the machine.
   var terminal: String?
-  /// Its terminal, open until it has ended. Its systemd resets the terminal of that path at the end, and the number must
-  /// not have become another's by then: what was typed there would be thrown away.
-  var heldTerminal: Descriptor?
+  /// Its terminal, open at both sides until it has ended. Its systemd resets the terminal of that path at the end, and
+  /// the number must not have become another's by then: what was typed there would be thrown away. And when whoever
+  /// asked for it goes away, it must be stopped and not be hung up: a getty that ends by itself is started again, and a
+  /// systemd of version 247 that is to stop it just then turns in a circle for 90 s.
+  var heldTerminal: Pty?
   /// Whether it is a session of the user's, made by PAM.
   var isSession = false
   /// A service that is there already and is started in its place, with its control group below `system.slice`.

@@ -29,6 +29,8 @@ final class Executions {
   private var looks: [String: Joiner] = [:]
   private var rest: EventLoop.Source?
   private var attempts = 0
+  /// Whether its systemd is new enough for services with open files of ours.
+  private var takesServices = true
 
   init(
     machine: String, leader: Pidfd, programs: Programs, payload: CgroupDirectory, dropped: [UInt32], loop: EventLoop
@@ -51,6 +53,10 @@ final class Executions {
     let execution = Execution(
       request, unit: request.existing?.unit ?? "henge-\(kind)-\(digits).service", machine: machine, completion)
     running[execution.path] = execution
+    guard takesServices || request.existing != nil else {
+      join(execution, request)
+      return execution
+    }
     withManager { [weak self] result in
       guard let self, !execution.isEnded else { return }
       switch result {
@@ -89,15 +95,19 @@ final class Executions {
   private func start(_ execution: Execution, _ manager: Manager) {
     if let verdict = execution.verdict { return end(execution, verdict) }
     let started: (Result<Void, BusError>) -> Void = { [weak self] result in
-      guard let self, case .failure(let error) = result else { return }
-      end(execution, .lost(failure(error)))
+      let request = execution.request
+      execution.releaseStreams()
+      guard let self, !execution.isEnded, case .failure(let error) = result else { return }
+      guard error.isOfUnknownProperty, request.existing == nil else { return end(execution, .lost(failure(error))) }
+      takesServices = false
+      execution.sources = []
+      join(execution, request)
     }
     if execution.request.existing != nil {
       manager.startUnit(execution.unit, started)
     } else {
       manager.start(execution.request.service(named: execution.unit), started)
     }
-    execution.releaseStreams()
     limit(execution, execution.request.timeout)
     // Most commands are over by then, and cost nothing here.
     lookLater(execution, after: 1_000_000)
@@ -191,7 +201,7 @@ extension Executions {
   }
 
   private func look(_ execution: Execution) {
-    guard !execution.isEnded else { return }
+    guard !execution.isEnded, execution.joined == nil else { return }
     do {
       let events = try group(of: execution, "cgroup.events", .read)
       let watch = try loop.addInotify(descriptor: events.raw, mask: UInt32(IN_MODIFY)) {
@@ -237,7 +247,8 @@ extension Executions {
 extension Executions {
   private func withManager(_ body: @escaping (Result<Manager, Failure>) -> Void) {
     rest = nil
-    if let manager, manager.bus.isOpen { return body(.success(manager)) }
+    // One that has not answered yet is not asked for more: see below.
+    if waiting.isEmpty, let manager, manager.bus.isOpen { return body(.success(manager)) }
     waiting.append(body)
     if waiting.count == 1 { connect() }
   }
@@ -318,7 +329,7 @@ extension Executions {
       guard let self else { return }
       switch result {
       case .success(let manager):
-        for execution in running.values {
+        for execution in running.values where execution.joined == nil {
           manager.service(execution.path) { [weak self, weak execution] answer in
             guard let self, let execution, !execution.isEnded, case .success(let change) = answer,
               let result = execution.takeAnew(change)
@@ -328,7 +339,7 @@ extension Executions {
         }
       case .failure(let failure):
         guard attempts < 6 else {
-          for execution in running.values {
+          for execution in running.values where execution.joined == nil {
             kill(execution)
             end(execution, .lost(failure))
           }

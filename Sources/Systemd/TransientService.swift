@@ -124,6 +124,19 @@ public struct TransientService: Sendable {
   }
 }
 
+extension BusError {
+  /// Whether a systemd refused a transient service because it is too old for one of its properties: most of them are
+  /// not known to it, and of `Type=exec` it knows the name only.
+  public var isOfUnknownProperty: Bool {
+    switch name {
+    case "org.freedesktop.DBus.Error.PropertyReadOnly", "org.freedesktop.DBus.Error.UnknownProperty": true
+    case "org.freedesktop.DBus.Error.InvalidArgs":
+      message.hasPrefix("Invalid") && message.hasSuffix("exec") && message.utf8.count < 64
+    default: false
+    }
+  }
+}
+
 extension Manager {
   /// What a unit said of itself when something changed. What was not said is nil.
   public struct UnitChange: Sendable, Equatable {

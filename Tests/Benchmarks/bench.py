@@ -75,7 +75,7 @@ def take(given, host, report, tar, hengectl, importer):
     ("chown", True, lambda: figures.ownership(host, report, 5, importer)),
     ("images", True, lambda: figures.images(host, report, 10, tar, hengectl)),
     ("network", False, lambda: network.network(host, report, max(3, min(given.rounds, 7)), tar, hengectl)),
-    ("copies", True, lambda: copies.copies(host, report, 6, tar, hengectl)),
+    ("copies", True, lambda: copies.copies(host, report, 4, tar, hengectl)),
   ]
   for name, needs_henge, step in steps:
     if name not in given.only.split(",") or (needs_henge and not hengectl):

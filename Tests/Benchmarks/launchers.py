@@ -245,5 +245,6 @@ class Henge(Launcher):
     self.ctl("terminate", "bench")
 
   def finish(self):
-    self.ctl("remove", "bench")
-    self.ctl("remove-image", "bench-trixie")
+    # A disk that discards what is freed takes a minute for some ten thousand files.
+    self.ctl("remove", "bench", timeout=900)
+    self.ctl("remove-image", "bench-trixie", timeout=900)

@@ -26,6 +26,7 @@ func expectHarmless(_ outcome: Outcome, sourceLocation: SourceLocation = #_sourc
   for scalar in (outcome.output + outcome.errors).unicodeScalars where scalar != "\n" {
     let isControl =
       scalar.value < 0x20 || (0x7f...0x9f).contains(scalar.value) || (0x202a...0x202e).contains(scalar.value)
+      || (0x2066...0x2069).contains(scalar.value) || [0x061c, 0x200e, 0x200f].contains(scalar.value)
     #expect(!isControl, "\(scalar.value) in \(outcome.arguments)", sourceLocation: sourceLocation)
   }
   #expect(!outcome.errors.contains("Fatal error"), sourceLocation: sourceLocation)

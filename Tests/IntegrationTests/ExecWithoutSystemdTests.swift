@@ -76,4 +76,35 @@ struct ExecWithoutSystemdTests {
       try sandbox.succeed("terminate", machine)
     }
   }
+
+  @Test(.needsRoot, .needsPrograms, .needsImages)
+  func aSystemdThatIsTooOldIsAskedOnce() throws {
+    try withSandbox("oldsystemd") { sandbox in
+      try sandbox.image("trixie")
+      let machine = sandbox.name("oldsystemd")
+      try sandbox.succeed("create", "trixie", machine)
+      try sandbox.succeed("start", machine)
+      let guest = try sandbox.guest(machine)
+      try write(HostilePeer.source, to: "\(sandbox.folder)/peer.pl")
+      try sandbox.succeed("copy-to", machine, "\(sandbox.folder)/peer.pl", "/root/peer.pl")
+      try guest.shell("perl /root/peer.pl old >/dev/null 2>&1 </dev/null")
+      func line(_ line: String, _ expected: String, sourceLocation: SourceLocation = #_sourceLocation) throws {
+        let outcome = try sandbox.shell("m=\(machine); \(line)", deadline: 60)
+        #expect(outcome.text == expected, "\(outcome)", sourceLocation: sourceLocation)
+      }
+      try line("echo in | $h exec $m -- sh -c 'cat; echo err >&2; exit 7' 2>&1; echo $?", "in\nerr\n7")
+      try line("head -c 16777216 /dev/zero | $h exec $m -- cat | wc -c", "16777216")
+      try line(
+        "$h exec --user daemon --workdir /etc $m -- sh -c 'id -un; pwd; echo x >/dev/stdout' | cat",
+        "daemon\n/etc\nx")
+      let attached = try sandbox.attach("exec", machine, "--", "sh", "-c", "stty size; sleep 1000", size: (77, 31))
+      try attached.expect("31 77")
+      attached.send("\u{3}")
+      #expect(try attached.finish() == 130)
+      let late = try sandbox.hengectl("exec", "--timeout", "1", machine, "--", "sleep", "99", deadline: 20)
+      expectRefusal(late, code: 124, "time")
+      #expect(try guest.run("cat", "/run/asked").output == "x")
+      try sandbox.succeed("terminate", machine)
+    }
+  }
 }

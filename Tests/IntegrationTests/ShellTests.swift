@@ -23,7 +23,8 @@ struct ShellTests {
           echo 'ada:*:19000:0:99999:7:::' >>/etc/shadow; mkdir /home/ada; chown 4321:4321 /home/ada
           """)
         try sessions(&matrix, guest, machine, sandbox)
-        try sandbox.succeed("poweroff", machine)
+        // What was left just now must not hold it up until a patience of 90 s is over.
+        try sandbox.succeed("poweroff", machine, deadline: 60)
       }
     }
   }

@@ -12,3 +12,6 @@ int clinux_poll_add(int poll, int descriptor, uint32_t events);
 int clinux_poll_remove(int poll, int descriptor);
 /* Up to 256 events; timeout in milliseconds, -1 for none. */
 int clinux_poll_wait(int poll, struct clinux_ready *ready, int count, int timeout);
+
+/* ppoll(2): until one of two descriptors can be read (below 0 is none), or the time is over. */
+void clinux_poll_either(int one, int other, unsigned microseconds);
