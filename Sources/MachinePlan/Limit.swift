@@ -1,3 +1,5 @@
+import MachineSpec
+
 /// One limit of a machine, in the two forms that hosts take it in: files of a control group, and a property of a unit.
 ///
 /// Limits are put on the machine's group, which is not delegated, so that the machine cannot lift them.
@@ -6,7 +8,7 @@ public struct Limit: Sendable, Equatable {
   public var key: String
   /// The device's number, for a key that has a limit for each device.
   public var device: String?
-  /// The controller that keeps it.
+  /// The controller that keeps it; empty where none does.
   public var controller: String
   /// What is written, in this order.
   public var writes: [CgroupWrite]
@@ -60,6 +62,8 @@ public struct LimitProperty: Sendable, Equatable {
     case bits([UInt8])
     /// `a(st)`: one device's limit; the greatest number takes it away.
     case device(path: String, limit: UInt64)
+    /// `a(ss)`: all devices that may be used; none is no rule at all.
+    case devices([DeviceRule])
   }
 
   /// The property's name.
@@ -94,6 +98,9 @@ extension Limit {
 extension Limit: CustomStringConvertible {
   /// The writes, as a line of a plan.
   public var description: String {
+    if case .devices(let rules) = property.value {
+      return "allow \(rules.isEmpty ? "every device" : rules.map(\.description).joined(separator: ", ")) for \(key)="
+    }
     let files = writes.map { "\($0.file) to '\($0.value)'" }.joined(separator: " and ")
     return "set \(files) for \(key)="
   }

@@ -10,6 +10,8 @@ public struct HostCapacity: Sendable, Equatable {
   public var disks: [String: String] = [:]
   /// Whether the kernel tells how long tasks wait.
   public var hasPressure = false
+  /// Whether whoever made the machine's group keeps it from devices.
+  public var keepsDevices = false
 
   /// A host of which nothing is known.
   public init() {}
@@ -80,6 +82,7 @@ extension ResourcesSection {
         Limit(
           key: "TasksMax", "pids", "pids.max", text(count), unset: "max", .number(count), unsetProperty: .number(none)))
     }
+    if let devices = try deviceLimit(on: host) { limits.append(devices) }
     return limits
   }
 
@@ -200,7 +203,10 @@ extension Limit {
     some.tasksMax = .infinity
     some.allowedCPUs = (try? CPUSet("0")) ?? CPUSet()
     some.ioWeight = try? IOWeight("100")
-    return (try? some.limits(on: HostCapacity())) ?? []
+    some.deviceAllow = [try? DeviceRule("/dev/null")].compactMap { $0 }
+    var host = HostCapacity()
+    host.keepsDevices = true
+    return (try? some.limits(on: host)) ?? []
   }()
 }
 

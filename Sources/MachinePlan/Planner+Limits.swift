@@ -37,7 +37,6 @@ extension Planner {
   /// machines is a process in it, though, so unless it is the topmost it passes on only what it did already. Then the
   /// group above it does, where that is ours to use.
   mutating func decideLimits() throws(PlanError) {
-    if let refused = spec.resources.refused { throw refused }
     place = host.cgroup.own
     limits = try spec.resources.limits(on: host.capacity)
     let needed = spec.resources.controllersNeeded
@@ -60,16 +59,5 @@ extension Planner {
     throw PlanError(
       "\(missing.key)= needs the \(missing.controller) controller, which the group \(own) has not",
       advice: "take it out of [Resources], or start from a group that has the controller", isHostsFault: true)
-  }
-}
-
-extension ResourcesSection {
-  /// What no host can do with what there is.
-  public var refused: PlanError? {
-    guard !deviceAllow.isEmpty else { return nil }
-    return PlanError(
-      "DeviceAllow= is a BPF program on the control group, which henge does not load; nor does a machine need one, as "
-        + "no device node lives in it but those that are bound", advice: "take it out, and bind the node with Bind=",
-      isHostsFault: true)
   }
 }

@@ -62,8 +62,8 @@ extension Supervisor {
       guard !assignments.isEmpty else { throw Failure("limit", name.description, "no limit is named", kind: .usage) }
       let file = Spec.File(name: "\(name)", bytes: Array(spec.text.utf8))
       let (wanted, diagnostics) = try MachineStore.checked(Spec.parse(files: [file], commandLine: assignments))
-      if let refused = wanted.resources.refused { throw refused }
-      let limits = try wanted.resources.limits(on: HostCapacity(for: wanted.resources))
+      let capacity = HostCapacity(for: wanted.resources, manager: hostManager, keeper: plan?.group?.keeper ?? .nobody)
+      let limits = try wanted.resources.limits(on: capacity)
       // What the spec as it was is warned of has been said at the start.
       let warnings = diagnostics.filter { $0.file != "\(name)" }.map(\.description)
       return (wanted, limits, assignments, warnings)

@@ -7,7 +7,7 @@ import Systemd
 /// The connection to the host's own systemd: over its bus, and where that is not there, or does not answer, over the
 /// private socket of the systemd itself.
 final class HostBus {
-  private let keeper: HostManager
+  let keeper: HostManager
   private let loop: EventLoop
   private let log: Logger
   private(set) var manager: Manager?

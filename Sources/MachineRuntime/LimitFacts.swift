@@ -39,8 +39,10 @@ extension CgroupFacts {
 
 extension HostCapacity {
   /// Looks up what the limits of a spec are shares of, and the disks that they name.
-  init(for resources: ResourcesSection) {
+  init(for resources: ResourcesSection, manager: HostManager, keeper: CgroupKeeper) {
     self.init()
+    // In a user namespace nobody loads such programs, though a systemd there takes the property.
+    keepsDevices = manager == .system && keeper != .nobody && (try? OwnIDs.current().isWhole) == true
     memory = Self.totalMemory()
     let files = ["/proc/sys/kernel/pid_max", "/proc/sys/kernel/threads-max"]
     tasks = files.compactMap { UInt64(Self.text($0).prefix { $0 != "\n" }) }.min() ?? 0

@@ -139,7 +139,7 @@ extension Supervisor {
     machine.scratch = store.scratchFolder(of: name)
     machine.machineID = machineID(of: machine)
     var host = try HostFacts.probe(for: holder)
-    host.capacity = HostCapacity(for: spec.resources)
+    host.capacity = HostCapacity(for: spec.resources, manager: host.manager, keeper: host.cgroup.keeper)
     hostManager = host.manager
     host.hasMachinesJournal = host.keepsJournal && JournalFolder.isThere(machine.machineID, owner: machine.rootID)
     do {

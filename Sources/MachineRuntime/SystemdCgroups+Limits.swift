@@ -33,7 +33,8 @@ extension SystemdCgroups {
       do throws(Failure) {
         try result.get()
         // It may have given the group a controller that it had not before.
-        try? DirectCgroups.enable(Set(limits.map(\.controller)).sorted(), in: scope.group, for: [])
+        let controllers = Set(limits.map(\.controller)).subtracting([""]).sorted()
+        try? DirectCgroups.enable(controllers, in: scope.group, for: [])
         if let refused = limits.first(where: { !$0.holds(in: scope.group) }) {
           let back = changes.reversed().map(\.before)
           return set(back, on: unit) { _ in
@@ -60,7 +61,7 @@ extension SystemdCgroups {
       switch result {
       case .failure(let failure): done(.failure(failure))
       case .success(let manager):
-        manager.setUnitProperties(unit, limits.map { UnitProperty($0.property) }) { result in
+        manager.setUnitProperties(unit, limits.flatMap { UnitProperty.all(of: $0.property) }) { result in
           if case .failure(let error) = result {
             return done(.failure(Failure("limit", unit, printable(error.description), kind: .refused)))
           }
@@ -84,12 +85,21 @@ extension Limit {
 }
 
 extension UnitProperty {
-  /// A limit's, with its type on the bus.
-  init(_ property: LimitProperty) {
-    switch property.value {
-    case .number(let number): self.init(property.name, .number(number))
-    case .bits(let bytes): self.init(property.name, .bytes(bytes))
-    case .device(let path, let limit): self.init(property.name, .amounts([Amount(path, limit)]))
+  /// A limit's, with its type on the bus. A list that is set is added to the one before, unless that is emptied first.
+  fileprivate static func all(of property: LimitProperty) -> [UnitProperty] {
+    func one(_ value: Value) -> UnitProperty { UnitProperty(property.name, value) }
+    return switch property.value {
+    case .number(let number): [one(.number(number))]
+    case .bits(let bytes): [one(.bytes(bytes))]
+    case .device(let path, let limit): [one(.amounts([Amount(path, limit)]))]
+    case .devices([]): [one(.pairs([]))]
+    case .devices(let rules):
+      [
+        one(.pairs([])),
+        one(
+          .pairs(
+            rules.map { Pair($0.name, $0.access) } + LimitProperty.ownDevices.map { Pair($0.node, $0.access) })),
+      ]
     }
   }
 }

@@ -69,7 +69,9 @@ final class SystemdCgroups: CgroupBackend {
         }
       case .failure(let error):
         completion(
-          .failure(Failure("make the scope", plan.name, printable(error.description), kind: .refused)))
+          .failure(
+            Failure(
+              "make the scope", plan.name, printable(error.description), advice: host.adviceOnScopes, kind: .refused)))
       }
     }
   }
@@ -149,5 +151,14 @@ final class SystemdCgroups: CgroupBackend {
     } catch {
       body()
     }
+  }
+}
+
+extension HostBus {
+  /// A user's manager takes processes out of the user's sessions by asking the host's, whose bus it may have lost; what
+  /// it starts itself is its own.
+  fileprivate var adviceOnScopes: String {
+    if case .user = keeper { return "look at 'journalctl --user'; 'hengectl enable' has that systemd start it itself" }
+    return "look at 'journalctl -b'"
   }
 }

@@ -97,16 +97,20 @@ public struct DeviceRule: SpecValue, Hashable {
     }
   }
 
-  /// The text that parses to this value.
-  public var description: String {
-    let name =
-      switch node {
-      case .path(let path): path.description
-      case .character(let driver): "char-" + driver
-      case .block(let driver): "block-" + driver
-      }
-    return quoteWord(name) + " " + (canRead ? "r" : "") + (canWrite ? "w" : "") + (canMake ? "m" : "")
+  /// What the rule is about, in systemd's word.
+  public var name: String {
+    switch node {
+    case .path(let path): path.description
+    case .character(let driver): "char-" + driver
+    case .block(let driver): "block-" + driver
+    }
   }
+
+  /// What is allowed, as letters out of `rwm`.
+  public var access: String { (canRead ? "r" : "") + (canWrite ? "w" : "") + (canMake ? "m" : "") }
+
+  /// The text that parses to this value.
+  public var description: String { quoteWord(name) + " " + access }
 }
 
 /// `[Resources]`: limits, in the words of systemd.resource-control(5). Nil everywhere: not set.

@@ -65,7 +65,7 @@ private func writes(_ limits: [Limit]) -> [String] { limits.flatMap(\.writes).ma
   }
 
   @Test func thereIsOneOfEach() {
-    #expect(Limit.all.map(\.key).count == 10 && Set(Limit.all.map(\.key)).count == 10)
+    #expect(Limit.all.map(\.key).count == 11 && Set(Limit.all.map(\.key)).count == 11)
   }
 
   @Test func onlyWhatChangesIsWritten() throws {
@@ -147,8 +147,15 @@ private func writes(_ limits: [Limit]) -> [String] { limits.flatMap(\.writes).ma
     #expect(try plan("", facts).parent == "/cg/own", "a machine without limits is made where it always was")
   }
 
-  @Test func devicesAreRefusedRatherThanPassedOver() {
+  @Test func devicesAreRefusedRatherThanPassedOver() throws {
     let error = #expect(throws: PlanError.self) { try plan("[Resources]\nDeviceAllow=/dev/fuse\n") { _ in } }
     #expect(error?.reason.contains("DeviceAllow=") == true)
+    let (spec, _) = Spec.parse(files: [Spec.File(name: "t", bytes: Array("[Resources]\nDeviceAllow=/dev/fuse r".utf8))])
+    var host = HostCapacity()
+    host.keepsDevices = true
+    let limits = try spec.resources.limits(on: host)
+    #expect(limits.map(\.property.value) == [.devices([try DeviceRule("/dev/fuse r")])] && writes(limits).isEmpty)
+    #expect(limits.first?.reset.property.value == .devices([]))
+    #expect(Limit.all.contains { $0.key == "DeviceAllow" })
   }
 }
