@@ -16,14 +16,14 @@ extension WireWriter {
       byte(10); text(bind.source); text(bind.path)
       bool(bind.recursive); bool(bind.mapped); bool(bind.optional); byte(bind.attributes.rawValue)
     case .device(let path, let major, let minor): byte(11); text(path); integer(major); integer(minor)
-    case .unlayered(let path, let upper): byte(30); text(path); text(upper)
+    case .unlayered(let path, let upper): byte(27); text(path); text(upper)
     case .notifySocket(let path): byte(12); text(path)
     case .watchedFolder(let path, let mode):
       byte(25)
       text(path)
       integer(mode)
     case .sealMount(let path): byte(13); text(path)
-    case .showKernel: byte(26)
+    case .showKernel: byte(20)
     case .enterNamespaces: byte(14)
     case .hostname(let name): byte(15); text(name)
     case .adoptRoot: byte(16)
@@ -83,7 +83,7 @@ extension WireReader {
     case 12: return .notifySocket(try text())
     case 13: return .sealMount(try text())
     case 14: return .enterNamespaces
-    case 26: return .showKernel
+    case 20: return .showKernel
     case 15: return .hostname(try text())
     case 16: return .adoptRoot
     case 17:
@@ -96,7 +96,7 @@ extension WireReader {
     case 26: return .watchConnections
     case 25: return .watchedFolder(try text(), mode: try integer())
     case 24: return .linkIfThere(try text(), target: try text(), needs: try text())
-    case 30: return .unlayered(try text(), upper: try text())
+    case 27: return .unlayered(try text(), upper: try text())
     default: throw WireError(expected: "a set-up operation")
     }
   }
