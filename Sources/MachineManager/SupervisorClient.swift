@@ -121,7 +121,7 @@ extension MachineManager {
   /// What a supervisor's starter has in its hands.
   private final class StartedSupervisor {
     let connection: Descriptor
-    private let stage: Descriptor
+    private var stage: Descriptor?
     private var ready: Descriptor?
 
     init(connection: Descriptor, stage: Descriptor, ready: Descriptor) {
@@ -133,7 +133,9 @@ extension MachineManager {
     /// Copies and seals the stage while the supervisor, on another processor, prepares what comes before it. A copy
     /// that comes to nothing is no failure: the supervisor takes only a sealed one, and else makes its own.
     func giveStage(copying path: String) {
-      try? stage.fillProgram(copying: path)
+      try? stage?.fillProgram(copying: path)
+      // Who holds it last frees it, and that is not to be this program, on its way to its answer.
+      stage = nil
       // The end of the stream is the word that it is done, also when this program is killed meanwhile.
       ready = nil
     }

@@ -150,13 +150,14 @@ public final class Supervisor {
   /// Changes the phase and answers those who waited for it.
   func enter(_ next: Phase) {
     phase = next
-    if case .up = next { settle() }
     mark(next.name)
     log.info("\(name): \(next.name)")
     notifyHost()
     tellPhase()
     tellObservers()
     resumeUnitWaits()
+    // Whoever waits for it is told first: what is let go of takes the kernel a while to free.
+    settle()
   }
 
   /// Lets go of what only a start needs, and a moment after the last question of the memory that answering took: a
