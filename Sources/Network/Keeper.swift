@@ -22,6 +22,8 @@ final class Keeper {
   private static let lasting: UInt64 = 10_000_000
   /// The longest pause, in microseconds.
   private static let longestPause: UInt64 = 10_000_000
+  /// How often in a row the same end is told.
+  private static let toldInARow = 4
 
   init(
     _ name: String, in context: NetworkContext,
@@ -53,12 +55,16 @@ final class Keeper {
 
   private func ended(_ reason: String) {
     guard isWanted else { return }
+    let isOldNews = reason == lastEnd && shortLives > Self.toldInARow
     lastEnd = reason
     let lasted = clinux_monotonic_microseconds() - started
     shortLives = lasted >= Self.lasting ? 0 : shortLives + 1
     // The first end of what worked is no reason to wait: the machine is off the net meanwhile.
     let pause = shortLives <= 1 ? 1 : min(Self.longestPause, 50_000 << UInt64(min(shortLives, 16)))
-    context.tell("\(name): \(reason); it is started again\(pause > 1 ? " in \(pause / 1000) ms" : "")")
+    // What the host's operator has to mend first would be told every ten seconds until then.
+    if !isOldNews {
+      context.tell("\(name): \(reason); it is started again\(pause > 1 ? " in \(pause / 1000) ms" : "")")
+    }
     timer = try? context.loop.addTimer(after: pause) { [unowned self] in
       restarts += 1
       // Not from within its own last callback.
