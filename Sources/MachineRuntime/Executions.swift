@@ -28,6 +28,7 @@ final class Executions {
   private var running: [String: Execution] = [:]
   private var looks: [String: Joiner] = [:]
   private var rest: EventLoop.Source?
+  private var retry: EventLoop.Source?
   private var attempts = 0
   /// Whether its systemd is new enough for services with open files of ours.
   private var takesServices = true
@@ -178,6 +179,7 @@ final class Executions {
     looks = [:]
     waiting = []
     rest = nil
+    retry = nil
     let left = running.values
     running = [:]
     for execution in left {
@@ -223,17 +225,20 @@ extension Executions {
     return (try? CgroupEvents(rereading: file))?.isPopulated ?? false
   }
 
-  /// Nothing of it seems to run: what its systemd had to tell of it comes before the answer to anything else.
+  /// Nothing of it seems to run: its systemd is asked what has become of it.
   private func ask(_ execution: Execution) {
     guard let manager else { return }
-    manager.ping { [weak self, weak execution] result in
+    manager.service(execution.path) { [weak self, weak execution] answer in
       guard let self, let execution, !execution.isEnded else { return }
-      switch result {
-      // It runs elsewhere: a session has a control group of its own.
-      case .success: lookLater(execution, after: 15_000_000)
+      switch answer {
+      case .success(let change):
+        attempts = 0
+        if let result = execution.takeAnew(change) { return settle(execution, result) }
+        // It runs elsewhere: a session has a control group of its own.
+        lookLater(execution, after: 15_000_000)
       // Stopped as a whole by the operator, and not to be ended for it.
       case .failure where isFrozen: lookLater(execution, after: 10_000_000)
-      case .failure(let error) where error.isTimeout:
+      case .failure(let error) where error.isTimeout || manager.bus.isOpen:
         kill(execution)
         end(execution, .lost(failure(error)))
       // A new connection is on its way.
@@ -319,34 +324,29 @@ extension Executions {
   /// A systemd that executes itself anew ends all connections; what it runs goes on.
   private func disconnected(_ error: BusError) {
     drop()
-    attempts = 0
-    if !running.isEmpty { reconnect() }
+    if running.values.contains(where: { $0.joined == nil }) { reconnect(after: failure(error)) }
   }
 
-  private func reconnect() {
+  /// Between its end and its new beginning nobody listens: at once, then after 0.1 s, then twice as long each time. One
+  /// that lets us in and has no answer is given up like one that does not.
+  private func reconnect(after reason: Failure) {
+    guard attempts < 6 else {
+      attempts = 0
+      for execution in running.values where execution.joined == nil {
+        kill(execution)
+        end(execution, .lost(reason))
+      }
+      return
+    }
+    let pause: UInt64 = attempts == 0 ? 1 : 50_000 << UInt64(attempts)
     attempts += 1
-    withManager { [weak self] result in
-      guard let self else { return }
-      switch result {
-      case .success(let manager):
-        for execution in running.values where execution.joined == nil {
-          manager.service(execution.path) { [weak self, weak execution] answer in
-            guard let self, let execution, !execution.isEnded, case .success(let change) = answer,
-              let result = execution.takeAnew(change)
-            else { return }
-            end(execution, result)
-          }
+    retry = try? loop.addTimer(after: pause) { [weak self] in
+      self?.withManager { [weak self] result in
+        guard let self else { return }
+        switch result {
+        case .success: for execution in running.values where execution.joined == nil { ask(execution) }
+        case .failure(let failure): reconnect(after: failure)
         }
-      case .failure(let failure):
-        guard attempts < 6 else {
-          for execution in running.values where execution.joined == nil {
-            kill(execution)
-            end(execution, .lost(failure))
-          }
-          return
-        }
-        // Between its end and its new beginning nobody listens: 0.1 s, then twice as long each time.
-        rest = try? loop.addTimer(after: 100_000 << UInt64(attempts - 1)) { [weak self] in self?.reconnect() }
       }
     }
   }
