@@ -21,6 +21,8 @@ final class Execution {
   /// Why it was stopped by us.
   var verdict: ExecutionResult?
   var isStopping = false
+  /// How often its systemd did not know of it.
+  var misses = 0
   /// What waits for its end, or for the end of our patience.
   var sources: [EventLoop.Source] = []
 

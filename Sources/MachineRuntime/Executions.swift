@@ -238,7 +238,11 @@ extension Executions {
         lookLater(execution, after: 15_000_000)
       // Stopped as a whole by the operator, and not to be ended for it.
       case .failure where isFrozen: lookLater(execution, after: 10_000_000)
-      case .failure(let error) where error.isTimeout || manager.bus.isOpen:
+      // A unit that it has forgotten has ended, and the word of that comes; not from one that never had it.
+      case .failure(let error) where manager.bus.isOpen && !error.isTimeout && execution.misses < 3:
+        execution.misses += 1
+        lookLater(execution, after: 2_000_000)
+      case .failure(let error) where manager.bus.isOpen || error.isTimeout:
         kill(execution)
         end(execution, .lost(failure(error)))
       // A new connection is on its way.

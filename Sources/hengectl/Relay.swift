@@ -30,6 +30,9 @@ final class Relay {
 
   var isEnded: Bool { sink == nil }
 
+  /// Whether something is on its way that the sink does not take yet.
+  var holds: Bool { sink != nil && (isFull || !pending.isEmpty) }
+
   /// What to wait for.
   var entry: pollfd? {
     guard let sink else { return nil }
@@ -181,7 +184,7 @@ struct Pump {
       let count = poll(&entries, nfds_t(entries.count), isOver ? 200 : -1)
       if count < 0, errno != EINTR { return .replied }
       // What nobody closes and nothing comes from any more holds nobody up.
-      if count == 0, isOver { return .replied }
+      if count == 0, isOver, !outputs.contains(where: \.holds) { return .replied }
       if count <= 0 {
         for relay in relays { relay.wake() }
         if count < 0 { for index in entries.indices { entries[index].revents = 0 } }
