@@ -168,7 +168,11 @@ final class Executions {
 
   private func end(_ execution: Execution, _ result: ExecutionResult) {
     running[execution.path] = nil
-    if running.isEmpty { restLater() }
+    if running.isEmpty {
+      // Those who come later are not to have less patience because these needed some.
+      attempts = 0
+      restLater()
+    }
     execution.end(result)
   }
 

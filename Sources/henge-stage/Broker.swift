@@ -14,7 +14,10 @@ func run(_ request: BrokerRequest, userNamespace: UserNamespace) throws(Failure)
     try confine(userNamespace, request.workplace, keeping: [], request.supervisor)
     try passAll(listener)
   }
-  let inside = try openRouteSocket(in: network)
+  let sockets = try openSockets(in: network, count: 1) { (give) throws(Failure) in
+    try give(Descriptor(adopting: try check(clinux_route_socket(), "make", "a netlink socket")))
+  }
+  guard let inside = sockets.first else { throw Failure("make", "a netlink socket", "who was to make it has ended") }
   let outside = Descriptor(adopting: try check(clinux_route_socket(), "make", "a netlink socket"))
   // Attached nowhere, so that no path leads out of it.
   let processes = try MountTree(copying: "/proc", recursive: true).descriptor
@@ -64,29 +67,6 @@ private func passAll(_ listener: Descriptor) throws(Failure) -> Never {
       throw Failure("wait for", "connections", errno: .init(rawValue: errno))
     }
   }
-}
-
-/// In the machine's network namespace, by a child that goes there: this process could not come back from it.
-private func openRouteSocket(in network: Descriptor) throws(Failure) -> Descriptor {
-  let pair = try SocketPair(packets: true)
-  let child = clinux_fork()
-  try check(child, "fork")
-  if child == 0 {
-    do throws(Failure) {
-      try joinNamespaces(network, .network)
-      let socket = Descriptor(adopting: try check(clinux_route_socket(), "make", "a netlink socket"))
-      try pair.second.send([0], passing: socket)
-    } catch {
-      try? pair.second.send(Array(error.description.utf8))
-    }
-    exit(0)
-  }
-  let answer = try pair.first.receive(limit: 4096)
-  _ = waitFor(child)
-  guard let socket = answer?.descriptor else {
-    throw Failure(line: String(decoding: answer?.bytes ?? [], as: UTF8.self), kind: .failed)
-  }
-  return socket
 }
 
 extension Setup {

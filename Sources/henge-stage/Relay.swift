@@ -36,46 +36,27 @@ func run(_ request: RelayRequest, userNamespace: UserNamespace, channel: Channel
   try relay.run(channel)
 }
 
-/// Sockets that listen in the machine's network namespace, made by a child that goes there: this process could not come
-/// back from it.
+/// Sockets that listen in the machine's network namespace.
 private func open(_ doors: [RelayDoor], in network: Descriptor) throws(Failure) -> [Descriptor] {
   guard !doors.isEmpty else { return [] }
-  let pair = try SocketPair(packets: true)
-  let child = clinux_fork()
-  try check(child, "fork")
-  if child == 0 {
-    do throws(Failure) {
-      try joinNamespaces(network, .network)
-      let loopback = clinux_interface_index("lo")
-      _ = clinux_interface_set_up(loopback, nil, 0)
-      for door in doors {
-        try check(clinux_address_add(loopback, door.address, door.address.count, 32), "give an address to", "lo")
-        let socket = Descriptor(
-          adopting: try check(clinux_inet_socket(door.address.count, door.datagrams), "make a socket"))
-        try check(
-          clinux_inet_bind(socket.raw, door.address, door.address.count, UInt32(door.port), false),
-          "listen in the machine on", "\(door.port)")
-        if door.datagrams {
-          try check(clinux_inet_tell_local(socket.raw), "listen in the machine on", "\(door.port)")
-        } else {
-          try check(clinux_listen(socket.raw, 4096), "listen in the machine on", "\(door.port)")
-        }
-        try pair.second.send([0], passing: socket)
+  return try openSockets(in: network, count: doors.count) { (give) throws(Failure) in
+    let loopback = clinux_interface_index("lo")
+    _ = clinux_interface_set_up(loopback, nil, 0)
+    for door in doors {
+      try check(clinux_address_add(loopback, door.address, door.address.count, 32), "give an address to", "lo")
+      let socket = Descriptor(
+        adopting: try check(clinux_inet_socket(door.address.count, door.datagrams), "make a socket"))
+      try check(
+        clinux_inet_bind(socket.raw, door.address, door.address.count, UInt32(door.port), false),
+        "listen in the machine on", "\(door.port)")
+      if door.datagrams {
+        try check(clinux_inet_tell_local(socket.raw), "listen in the machine on", "\(door.port)")
+      } else {
+        try check(clinux_listen(socket.raw, 4096), "listen in the machine on", "\(door.port)")
       }
-    } catch {
-      try? pair.second.send(Array(error.description.utf8))
+      try give(socket)
     }
-    exit(0)
   }
-  var result: [Descriptor] = []
-  // One after the other: a queue that is full has the child wait, and this process reads.
-  while result.count < doors.count {
-    guard let (bytes, socket) = try pair.first.receive(limit: 4096) else { break }
-    guard let socket else { throw Failure(line: String(decoding: bytes, as: UTF8.self), kind: .failed) }
-    result.append(socket)
-  }
-  _ = waitFor(child)
-  return result
 }
 
 /// Somebody who waits for a descriptor to be ready.
