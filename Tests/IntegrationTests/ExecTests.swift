@@ -171,7 +171,8 @@ struct ExecTests {
       try waitUntilNothingRuns()
     }
     try matrix.check("100 at once", guest) {
-      let loop = "i=0; while [ $i -lt 100 ]; do $h exec \(machine) -- echo number $i & i=$((i+1)); done; wait"
+      let one = "$h exec \(machine) -- echo number $i || echo \"$i ended with $?\" >&2"
+      let loop = "i=0; while [ $i -lt 100 ]; do { \(one); } & i=$((i+1)); done; wait"
       let outcome = try sandbox.shell(loop)
       let numbers = Set(outcome.output.split(separator: "\n").map(String.init))
       try demand(numbers == Set((0..<100).map { "number \($0)" }) && outcome.errors.isEmpty, "\(outcome)")
