@@ -23,6 +23,10 @@ let lean: [LinkerSetting] = [
   ])
 ]
 
+// With no library to be found at the start, and nothing to be relocated.
+let standalone: [SwiftSetting] = [.unsafeFlags(["-static-executable"])]
+let alone: [LinkerSetting] = [.unsafeFlags(["-static-executable", "-Xlinker", "-s"])]
+
 let system: Target.Dependency = .product(name: "SystemPackage", package: "swift-system")
 let arguments: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
 let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
@@ -93,7 +97,7 @@ let package = Package(
       dependencies: [
         "CLinux", "MachineManager", "Images", "Linux", "MachineSpec", "MachineStore", "Rootless", "Varlink", arguments,
       ],
-      swiftSettings: shipped, linkerSettings: lean),
+      swiftSettings: shipped + standalone, linkerSettings: alone),
     .executableTarget(
       name: "henge-supervisor",
       dependencies: ["MachineRuntime", "MachineSpec", "MachineStore", "Linux", "Rootless", logging],
@@ -105,8 +109,7 @@ let package = Package(
     // Fully static: it runs between the host's root file system and the machine's, and needs a library from neither.
     .executableTarget(
       name: "henge-stage", dependencies: ["CLinux", "Images", "Linux", "StageProtocol", "TreeStream"],
-      swiftSettings: shipped + [.unsafeFlags(["-static-executable"])],
-      linkerSettings: [.unsafeFlags(["-static-executable", "-Xlinker", "-s"])]),
+      swiftSettings: shipped + standalone, linkerSettings: alone),
 
     .testTarget(name: "LinuxTests", dependencies: ["Linux", system], swiftSettings: strict),
     .testTarget(name: "RootlessTests", dependencies: ["Linux", "Rootless"], swiftSettings: strict),

@@ -66,14 +66,16 @@ extension Planner {
   }
 
   /// Generators of systemd's own that find out in a container that there is nothing for them to do: no disk to find
-  /// partitions on, no image to wake from, no boot loader, no firmware's word of a TPM. Every boot and every reload runs
-  /// all there are, each a program to load; a link to nothing is systemd's way to leave one out (systemd.generator(7)).
+  /// partitions on, no image to wake from, no boot loader, no firmware's word of a TPM, no device mapper in a user
+  /// namespace; and those that read only process 1's parameters and credentials, where it has none for them. Every boot
+  /// and every reload runs all there are, each a program to load; a link to nothing is systemd's way to leave one out
+  /// (systemd.generator(7)).
   mutating func leaveOutIdleGenerators() {
     let folder = "/run/systemd/system-generators"
     operations.append(.directory(folder, mode: 0o755))
-    for name in ["gpt-auto", "hibernate-resume", "bless-boot", "tpm2"] {
-      operations.append(.symbolicLink("\(folder)/systemd-\(name)-generator", target: "/dev/null"))
-    }
+    var names = ["gpt-auto", "hibernate-resume", "bless-boot", "tpm2", "cryptsetup", "integritysetup", "veritysetup"]
+    if spec.machine.parameters.isEmpty, !hasCredentials { names += ["debug", "run"] }
+    for name in names { operations.append(.symbolicLink("\(folder)/systemd-\(name)-generator", target: "/dev/null")) }
   }
 
   var hasCredentials: Bool { !spec.exec.setCredentials.isEmpty || !machine.loadedCredentials.isEmpty }

@@ -123,10 +123,12 @@ struct Planner {
   /// as well. systemd in a container takes its kernel command line from these arguments.
   ///
   /// Nobody sits at the console of a machine: a root whose `/etc` is empty, as with `Volatile=yes`, must not wait for
-  /// somebody who answers systemd-firstboot's questions. The spec's own parameters come later and decide over that.
+  /// somebody who answers systemd-firstboot's questions. Each unit's line there is an open, a write and a close of process
+  /// 1's, and a thirtieth of a boot: they come from the first failure on, as on a stock system, whose boot loader says
+  /// `quiet`. The spec's own parameters come later and decide over both.
   var initArguments: [String] {
     let named = spec.machine.hostname.map { ["systemd.hostname=\($0)"] } ?? []
-    return named + ["systemd.firstboot=no"] + spec.machine.parameters.map(\.description)
+    return named + ["systemd.firstboot=no", "systemd.show_status=auto"] + spec.machine.parameters.map(\.description)
   }
 
   var environment: [String] {

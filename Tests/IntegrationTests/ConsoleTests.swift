@@ -7,7 +7,8 @@ struct ConsoleTests {
   private func boot(_ sandbox: Sandbox, _ image: String = "trixie") throws -> (String, Guest) {
     try sandbox.image(image)
     let machine = sandbox.name("c")
-    try sandbox.succeed("create", image, machine)
+    // A line for each unit, to have a console with something on it.
+    try sandbox.succeed("create", "-s", "Parameters=systemd.show_status=yes", image, machine)
     try sandbox.succeed("start", machine)
     return (machine, try sandbox.guest(machine))
   }

@@ -266,7 +266,7 @@ struct JournalTests {
     try withUsers("users-journal", ids: [131072]) { host in
       let user = try #require(host.users.first)
       try user.image("trixie")
-      try user.succeed("run", "trixie", "m")
+      try user.succeed("run", "-s", "Parameters=systemd.show_status=yes", "trixie", "m")
       try say(try user.guest("m"))
       for isRunning in [true, false] {
         let known = try user.hengectl("journal", "m", "-u", "known", "-o", "cat")

@@ -36,7 +36,7 @@ private func withMachine(_ body: (MachineStore, String) throws -> Void) throws {
     #expect(specs == ["new.machine", "new.machine.d"])
     let spec = try store.spec(of: new).0
     #expect(spec.machine.hostname?.description == "x" && spec.machine.parameters == ["quiet"])
-    #expect(try lockSoon(store, new) != nil)
+    #expect(try store.lock(new) != nil)
   }
 
   @Test func everythingOfTheMachineGetsTheName() throws {
@@ -64,7 +64,7 @@ private func withMachine(_ body: (MachineStore, String) throws -> Void) throws {
       }
       #expect(throws: Failure.self) { try store.rename(old, to: old) }
       #expect(throws: Failure.self) { try store.rename(new, to: try MachineName("other")) }
-      let lock = try #require(try lockSoon(store, old))
+      let lock = try #require(try store.lock(old))
       #expect(throws: Failure.self) { try store.rename(old, to: new) }
       withExtendedLifetime(lock) {}
       try expectUnchanged()

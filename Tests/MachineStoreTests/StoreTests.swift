@@ -80,7 +80,7 @@ private func name(_ text: String) throws -> MachineName { try MachineName(text) 
   @Test func onlyTheHolderOfTheLockRemoves() throws {
     try withStore { store, path in
       _ = try store.create(try name("m"), from: .inPlace("\(path)/a"), spec: Spec(), specText: nil)
-      let lock = try #require(try lockSoon(store, try name("m")))
+      let lock = try #require(try store.lock(try name("m")))
       #expect(try store.lock(try name("m")) == nil)
       let error = #expect(throws: Failure.self) { try store.remove(try name("m")) }
       #expect(error?.description.contains("another command") == true, "nothing of it runs, so that is not what is said")
@@ -184,14 +184,4 @@ private func cgroupMount() -> String? {
     undo.run()
     #expect(order == [3, 2, 1])
   }
-}
-
-/// Takes a machine's lock: a child that another test forks just now has a copy of the one before until it executes its
-/// program.
-func lockSoon(_ store: MachineStore, _ name: MachineName) throws -> MachineLock? {
-  for _ in 0..<500 {
-    if let lock = try store.lock(name) { return lock }
-    usleep(10_000)
-  }
-  return nil
 }
