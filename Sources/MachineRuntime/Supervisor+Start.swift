@@ -221,6 +221,8 @@ extension Supervisor {
       sockets: network?.unitSockets ?? [], on: loop
     ) { [unowned self] outcome in stageEnded(outcome) }
     mark("stage")
+    // Moving takes some milliseconds, which is done beside the stage's work here. An error shows again in `adopt`.
+    try? cgroups.enter(host.scope)
   }
 
   private func stageEnded(_ outcome: StageRun.Outcome) {
@@ -275,7 +277,10 @@ extension Supervisor {
     }
     watchMemory()
     startAutoScale()
-    if let host { try cgroups.enter(host.scope) }
+    if let host {
+      try cgroups.enter(host.scope)
+      quickMoves = QuickMoves(in: host.scope.supervisor, on: loop)
+    }
     register(leader.id)
   }
 }

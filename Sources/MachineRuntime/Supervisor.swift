@@ -77,6 +77,8 @@ public final class Supervisor {
   /// Whether somebody watches the boot.
   var wantsProgress = false
   var progress: BootProgress?
+  /// While the machine boots.
+  var quickMoves: QuickMoves?
   /// When progress was told last, on the monotonic clock in microseconds.
   var lastProgress: UInt64 = 0
   var memoryWatch: MemoryWatch?
@@ -151,6 +153,7 @@ public final class Supervisor {
   func enter(_ next: Phase) {
     phase = next
     mark(next.name)
+    if case .booting = next {} else { quickMoves = nil }
     log.info("\(name): \(next.name)")
     notifyHost()
     tellPhase()
