@@ -84,7 +84,8 @@ struct CopyFaultTests {
         let outcome = try program.wait(deadline: 20)
         #expect(!outcome.isTimedOut && outcome.code != 0, "\(outcome)")
         if victim == .importer || victim == .joined { expectRefusal(outcome, code: 1) }
-        feeder.signal(SIGKILL)
+        // All of its session: its reader would hold the pipe open for itself.
+        kill(-feeder.id, SIGKILL)
         _ = try feeder.wait()
         // Whoever was stopped is killed when nobody waits any more.
         try until("the end of the joined processes", within: 15) { joined(supervisor).isEmpty }
