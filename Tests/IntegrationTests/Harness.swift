@@ -70,6 +70,23 @@ struct RunningProgram {
 
   func signal(_ number: Int32) { _ = try? process.signal(number) }
 
+  var isRunning: Bool {
+    var poll = pollfd(fd: process.descriptor.raw, events: Int16(POLLIN), revents: 0)
+    return Glibc.poll(&poll, 1, 0) == 0
+  }
+
+  /// Waits until it has asked a supervisor for something and sleeps until the answer comes.
+  func untilItAsked() throws {
+    try until("it waits for an answer: \(arguments)") {
+      let isAsleep = Host.status(id, "State")?.hasPrefix("S") ?? false
+      return !isRunning
+        || isAsleep
+          && names(in: "/proc/\(id)/fd").contains {
+            Descriptor.currentDirectory.linkTarget("/proc/\(id)/fd/\($0)")?.hasPrefix("socket:") ?? false
+          }
+    }
+  }
+
   /// Waits for its end; at the deadline it is killed together with all that has stayed in its session's group.
   func wait(deadline seconds: Double = 60) throws -> Outcome {
     var isTimedOut = false
@@ -141,8 +158,17 @@ func now() -> UInt64 {
   return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
 }
 
-/// Sleeps; only for the moments of a kill.
+/// Sleeps; only for the moments of a kill, and between two looks.
 func pause(milliseconds: Double) { usleep(UInt32(milliseconds * 1000)) }
+
+/// Looks until something holds. On a host with other things to do everything takes its time.
+func until(_ what: String, within seconds: Double = 30, _ condition: () throws -> Bool) throws {
+  let end = now() + UInt64(seconds * 1e9)
+  while try !condition() {
+    if now() > end { throw Complaint("not within \(seconds) s: \(what)") }
+    pause(milliseconds: 10)
+  }
+}
 
 func trimmed(_ text: String) -> String {
   let whites: Set<Character> = [" ", "\n", "\t", "\r"]

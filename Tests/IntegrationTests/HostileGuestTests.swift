@@ -30,7 +30,7 @@ struct HostileGuestTests {
       try withGuest("escape-exit", sandbox) { _, outcome in expectRefusal(outcome, code: 1, "last words: red") }
       try withGuest("never", sandbox, timeout: "1") { machine, outcome in
         expectRefusal(outcome, code: 124, "time was over")
-        #expect(outcome.seconds < 3)
+        #expect(outcome.seconds < 8)
         #expect(try sandbox.succeed("status", machine).contains("booting"))
         expectRefusal(try sandbox.hengectl("units", machine), code: 1, "booting")
         try sandbox.succeed("poweroff", "--timeout", "10", machine)
@@ -78,7 +78,7 @@ struct HostileGuestTests {
         #expect(outcome.code == 3, "\(outcome)")
         let supervisor = try sandbox.hengectl("status", "--json", machine).json()["supervisor"]?.intValue
         let id = try #require(supervisor.flatMap { Int32(exactly: $0) })
-        for _ in 0..<10 { #expect(try sandbox.hengectl("status", machine).seconds < 2) }
+        for _ in 0..<10 { #expect(try sandbox.hengectl("status", machine).seconds < 8) }
         let resident = Host.status(id, "VmRSS")?.split(separator: " ").first.flatMap { Int($0) }
         #expect((resident ?? .max) < 64 << 10)
         #expect(names(in: "/proc/\(id)/fd").count < 40)

@@ -58,14 +58,20 @@ struct LifecycleTests {
       func heard() throws -> Int { try guest.shell("cat /run/got").text.split(separator: "\n").count }
       for (number, signal) in ["SIGWINCH", "WINCH", "28"].enumerated() {
         // The shell may not have come to its trap yet.
-        let end = now() + 5_000_000_000
+        let end = now() + 20_000_000_000
         repeat {
           try sandbox.succeed("kill", "--kill-whom=all", "--signal=\(signal)", name)
           pause(milliseconds: 60)
         } while try heard() <= number && now() < end
         #expect(try heard() > number, "\(signal)")
       }
-      let count = try heard()
+      // The last one may be on its way yet.
+      var count = try heard()
+      try until("it has heard all") {
+        defer { count = (try? heard()) ?? count }
+        pause(milliseconds: 200)
+        return try heard() == count
+      }
       try sandbox.succeed("kill", "--kill-whom=leader", "--signal=SIGWINCH", name)
       // Process 1 takes it for the wish to execute itself again, and goes on.
       for signal in ["SIGTERM", "TERM", "15"] {
@@ -167,7 +173,7 @@ private struct Life {
     for verb in [["units", name], ["wait", name, "--for", "dbus"]] {
       let outcome = try sandbox.hengectl(verb)
       expectRefusal(outcome, code: 1, "frozen", "hengectl thaw \(name)")
-      #expect(outcome.seconds < 1)
+      #expect(outcome.seconds < 5)
     }
     try sandbox.succeed("thaw", name)
     #expect(read("\(group)/payload/cgroup.events")?.contains("frozen 0") ?? false)
@@ -212,8 +218,7 @@ private struct Life {
     #expect(after.leader != guest.leader)
     try after.shell("echo after the reboot > /dev/console")
     let console = "\(sandbox.state)/machines/\(name)/console.log"
-    let end = now() + 5_000_000_000
-    while !(read(console)?.contains("after the reboot") ?? false), now() < end { pause(milliseconds: 10) }
+    try until("it is in the log") { read(console)?.contains("after the reboot") ?? false }
     let text = read(console) ?? ""
     #expect(text.contains("before the reboot") && text.contains("after the reboot"), "one console over the reboot")
   }
@@ -229,7 +234,7 @@ private struct Life {
     #expect(try self.identity(of: after) == identity)
     kill(after.leader, SIGSTOP)
     let ending = try sandbox.hengectl("poweroff", name, deadline: 30)
-    #expect(ending.code == 0 && ending.seconds > 1.9 && ending.seconds < 6, "\(ending)")
+    #expect(ending.code == 0 && ending.seconds > 1.9 && ending.seconds < 10, "\(ending)")
     #expect(Host.processes(ofUIDs: after.uids).isEmpty)
     #expect(try sandbox.succeed("events", "--lines", "2", name).contains("how=deadline"))
   }

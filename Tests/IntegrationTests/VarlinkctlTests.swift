@@ -118,14 +118,12 @@ struct VarlinkctlTests {
           ["python3", "-c", script, "\(sandbox.runtime)/machines/\(name)/control", how], deadline: 30)
         #expect(outcome.text == answer, "\(how): \(outcome)")
         let status = try sandbox.hengectl("status", name, deadline: 10)
-        #expect(status.code == 0 && status.seconds < 2, "\(how): \(status)")
+        #expect(status.code == 0 && status.seconds < 8, "\(how): \(status)")
       }
       let resident = Host.status(supervisor, "VmRSS")?.split(separator: " ").first.flatMap { Int($0) }
       #expect((resident ?? .max) < 64 << 10)
       // Those who went away are let go of.
-      let end = now() + 5_000_000_000
-      while names(in: "/proc/\(supervisor)/fd").count > descriptors + 2, now() < end { pause(milliseconds: 20) }
-      #expect(names(in: "/proc/\(supervisor)/fd").count <= descriptors + 2)
+      try until("their connections are closed") { names(in: "/proc/\(supervisor)/fd").count <= descriptors + 2 }
       // Another user's: the folder is the owner's alone, and so is the socket.
       let other = try run(
         [
