@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <sys/file.h>
 #include <sys/fsuid.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
@@ -27,6 +28,7 @@ const uint64_t clinux_resolve_beneath = RESOLVE_BENEATH;
 const uint64_t clinux_resolve_in_root = RESOLVE_IN_ROOT;
 const uint64_t clinux_resolve_no_magiclinks = RESOLVE_NO_MAGICLINKS;
 const uint64_t clinux_resolve_no_symlinks = RESOLVE_NO_SYMLINKS;
+const uint64_t clinux_resolve_no_xdev = RESOLVE_NO_XDEV;
 const uint64_t clinux_cgroup2_magic = CGROUP2_SUPER_MAGIC;
 
 #ifndef MFD_EXEC
@@ -38,6 +40,8 @@ const uint64_t clinux_cgroup2_magic = CGROUP2_SUPER_MAGIC;
 
 int clinux_open_beneath(int directory, const char *path, int flags, unsigned mode, uint64_t resolve) {
   struct open_how how = {.flags = (uint64_t)(flags | O_CLOEXEC), .mode = mode, .resolve = resolve};
+  /* What is opened may be somebody's terminal: it must not become ours, with whose keys we could be ended. */
+  if (!(flags & O_PATH)) how.flags |= O_NOCTTY;
   long result;
   /* EAGAIN: a rename raced with a lookup that must stay beneath; the kernel asks to try again. */
   do {
@@ -112,6 +116,11 @@ int clinux_pipe(int ends[2], int size) {
   /* Beyond the user's share of memory for pipes the kernel says no, and a smaller one will do. */
   fcntl(ends[0], F_SETPIPE_SZ, size);
   return 0;
+}
+
+int clinux_readable_bytes(int descriptor) {
+  int count = 0;
+  return ioctl(descriptor, FIONREAD, &count) < 0 ? -1 : count;
 }
 
 ssize_t clinux_splice(int from, int to, size_t size, bool wait) {

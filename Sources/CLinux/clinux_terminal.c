@@ -24,6 +24,12 @@ int clinux_set_terminal_size(int descriptor, int columns, int rows) {
   struct winsize size = {.ws_col = (unsigned short)columns, .ws_row = (unsigned short)rows};
   return ioctl(descriptor, TIOCSWINSZ, &size);
 }
+
+int clinux_pty_session(int controller) {
+  int session;
+  return ioctl(controller, TIOCGSID, &session) < 0 ? -1 : session;
+}
+
 int clinux_pty_number(int controller) {
   unsigned number;
   return ioctl(controller, TIOCGPTN, &number) < 0 ? -1 : (int)number;

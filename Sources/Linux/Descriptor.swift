@@ -83,6 +83,8 @@ public enum Lookup: Sendable {
   case trusted
   /// Never outside the directory, and through no symbolic link at all.
   case beneath
+  /// The same, and into nothing that is mounted over what is in the directory.
+  case sameMount
   /// As if the directory were the root: absolute links and `..` stay inside.
   case inRoot
 
@@ -90,6 +92,8 @@ public enum Lookup: Sendable {
     switch self {
     case .trusted: 0
     case .beneath: clinux_resolve_beneath | clinux_resolve_no_symlinks | clinux_resolve_no_magiclinks
+    case .sameMount:
+      clinux_resolve_beneath | clinux_resolve_no_symlinks | clinux_resolve_no_magiclinks | clinux_resolve_no_xdev
     case .inRoot: clinux_resolve_in_root | clinux_resolve_no_magiclinks
     }
   }
@@ -109,15 +113,15 @@ extension Descriptor {
   /// Opens a path as seen from this directory. The corresponding system call is `openat2`.
   ///
   /// - Parameters:
-  ///   - path: relative to this directory; with `.inRoot` and `.beneath` a leading `/` means this directory.
-  ///   - flags: as for `open(2)`; close-on-exec is always added.
+  ///   - path: relative to this directory; with all but `.trusted` a leading `/` means this directory.
+  ///   - flags: as for `open(2)`; close-on-exec is always added, and that a terminal is not made our own.
   ///   - lookup: where the lookup may go.
   ///   - mode: permission bits of a file that is made.
   /// - Throws: `Failure` that names the path; with `.beneath` a symbolic link on the way is `ELOOP`.
   public func open(
     _ path: String, _ flags: OpenFlags = .read, lookup: Lookup, mode: UInt32 = 0
   ) throws(Failure) -> Descriptor {
-    let relative = lookup == .beneath ? Self.relative(path) : path
+    let relative = lookup == .beneath || lookup == .sameMount ? Self.relative(path) : path
     return Descriptor(
       adopting: try check(clinux_open_beneath(raw, relative, flags.rawValue, mode, lookup.resolve), "open", path))
   }

@@ -12,7 +12,13 @@ public struct Pty: Sendable {
   ///
   /// - Parameter devpts: the root of the instance.
   public init(in devpts: Descriptor) throws(Failure) {
-    controller = try devpts.open("ptmx", .readWrite, lookup: .beneath)
+    // The instance may be in the sight of somebody who has mounted something over it.
+    do throws(Failure) {
+      controller = try devpts.open("ptmx", .readWrite, lookup: .sameMount)
+    } catch {
+      guard error.errno == .improperLink else { throw error }
+      throw Failure("open a pseudo-terminal", nil, "something is mounted over its ptmx")
+    }
     terminal = Descriptor(adopting: try check(clinux_pty_peer(controller.raw), "open a pseudo-terminal"))
   }
 }
@@ -30,6 +36,13 @@ extension Pty {
   /// Its number in its instance of devpts: 3 for what is `/dev/pts/3` there. The corresponding request is `TIOCGPTN`.
   public func number() throws(Failure) -> Int {
     Int(try check(clinux_pty_number(controller.raw), "ask for the number of", "a pseudo-terminal"))
+  }
+
+  /// The session whose terminal it is, as this process numbers it; nil for none. The corresponding request is
+  /// `TIOCGSID`.
+  public var session: Int32? {
+    let number = clinux_pty_session(controller.raw)
+    return number > 0 ? number : nil
   }
 }
 

@@ -4,6 +4,9 @@ import Linux
 
 /// One way of a copy between two descriptors, a bounded piece at a time.
 final class Relay {
+  /// More than the kernel keeps of a terminal's output.
+  private static let mostAtTheEnd = 1 << 20
+
   private var source: Descriptor?
   private var sink: Descriptor?
   /// Looks at each piece on its way; false ends the whole copy.
@@ -20,6 +23,8 @@ final class Relay {
   /// Much came at once, and more may be on its way.
   private var isFlowing = false
   private var isFull = false
+  /// How many bytes more are taken from the source; nil while those who write to it live.
+  private var allowance: Int?
   private var buffer: [UInt8] = []
   private var pending = 0..<0
 
@@ -43,6 +48,36 @@ final class Relay {
 
   func wake() { isResting = false }
 
+  /// Those whom the source belongs to have ended: what they wrote is on its way, and nothing that comes after it is
+  /// theirs. Somebody else in the machine may have kept the other end, and write to it for ever.
+  func seal() {
+    guard let source, allowance == nil else { return }
+    if source.isAnonymousPipe {
+      allowance = Int(max(0, clinux_readable_bytes(source.raw)))
+    } else if isatty(source.raw) == 1 {
+      // How much lies in a terminal is known when it has been taken.
+      buffer = Array(buffer[pending])
+      var piece = [UInt8](repeating: 0, count: 65536)
+      while buffer.count < Self.mostAtTheEnd {
+        let count = read(source.raw, &piece, piece.count)
+        guard count > 0 else { break }
+        buffer += piece[..<count]
+      }
+      pending = 0..<buffer.count
+      allowance = 0
+    }
+    endIfTaken()
+  }
+
+  private func endIfTaken() {
+    if allowance == 0, pending.isEmpty { finish() }
+  }
+
+  /// How much of so much may be taken.
+  private func allowed(_ count: Int) -> Int { min(count, allowance ?? count) }
+
+  private func took(_ count: Int) { allowance = allowance.map { $0 - count } }
+
   /// Whether much came at the last step.
   func takeFlow() -> Bool {
     defer { isFlowing = false }
@@ -55,10 +90,11 @@ final class Relay {
   func step() -> Bool {
     isResting = false
     isFlowing = false
+    defer { endIfTaken() }
     if canSplice, pending.isEmpty, moved() { return true }
     if pending.isEmpty, let source {
       if buffer.isEmpty { buffer = [UInt8](repeating: 0, count: 65536) }
-      let count = read(source.raw, &buffer, buffer.count)
+      let count = read(source.raw, &buffer, allowed(buffer.count))
       if count < 0, errno == EAGAIN || errno == EINTR { return true }
       if count <= 0 {
         guard comesBack else {
@@ -67,6 +103,7 @@ final class Relay {
         }
         return rest(source)
       }
+      took(count)
       pending = 0..<count
       if let inspect, !inspect(buffer[pending]) { return false }
     }
@@ -88,8 +125,9 @@ final class Relay {
   /// - Returns: false where that cannot be done.
   private func moved() -> Bool {
     guard let source, let sink else { return false }
-    let count = clinux_splice(source.raw, sink.raw, 1 << 20, true)
+    let count = clinux_splice(source.raw, sink.raw, allowed(1 << 20), true)
     if count > 0 {
+      took(count)
       isFull = false
       isFlowing = count >= 65536
     } else if count == 0 {
@@ -175,6 +213,7 @@ struct Pump {
 
   func run() -> End {
     var isOver = hasReply
+    if isOver { for relay in outputs { relay.seal() } }
     while true {
       if isOver, outputs.allSatisfy({ $0.isEnded || $0.isResting }) { return .replied }
       var entries = [pollfd(fd: isOver ? -1 : ready, events: Int16(POLLIN), revents: 0)]
@@ -196,7 +235,10 @@ struct Pump {
       if entries[0].revents != 0 {
         isOver = true
         // What was the end a moment ago may have been followed by something.
-        for relay in outputs { relay.wake() }
+        for relay in outputs {
+          relay.wake()
+          relay.seal()
+        }
       }
       // Woken for every few pages, we would take from the two ends of a stream the processors that they run on, and
       // halve what gets through. So a stream gathers for a tenth of a millisecond, and only a stream.

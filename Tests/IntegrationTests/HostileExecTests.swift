@@ -18,6 +18,10 @@ struct HostileExecTests {
     }
   }
 
+  private func sleeps(_ guest: Guest) -> Bool {
+    Host.processes(ofUIDs: guest.uids).contains { $0.contains("sleep") }
+  }
+
   @Test(.needsRoot, .needsPrograms, .needsImages)
   func noSocketOfAGuestLeadsOutOfIt() throws {
     try withTrixie("execsock") { sandbox, machine, guest in
@@ -26,7 +30,7 @@ struct HostileExecTests {
       try check(chmod("\(sandbox.folder)/decoy/bus", 0o777), "open to all")
       try check(chmod(sandbox.folder, 0o755), "open to all")
       let silent =
-        "perl -MIO::Socket::UNIX -e '$s = IO::Socket::UNIX->new(Local => \"/run/systemd/private\", Listen => 5); sleep 1000' >/dev/null 2>&1 </dev/null & sleep 1"
+        "perl -MIO::Socket::UNIX -e '$s = IO::Socket::UNIX->new(Local => \"/run/systemd/private\", Listen => 5); sleep 1000' >/dev/null 2>&1 </dev/null & until [ -S /run/systemd/private ]; do sleep 0.1; done"
       for change in [
         "ln -s \(sandbox.folder)/decoy/bus /run/systemd/private", "mkfifo /run/systemd/private",
         "mknod /run/systemd/private c 1 3 || echo x >/run/systemd/private",
@@ -50,14 +54,14 @@ struct HostileExecTests {
   func aStoppedProcess1HoldsNoCommandUp() throws {
     try withTrixie("execstop") { sandbox, machine, guest in
       let early = try sandbox.start(["exec", machine, "--", "sleep", "3"])
-      pause(milliseconds: 1500)
+      try until("it runs") { sleeps(guest) }
       kill(guest.leader, SIGSTOP)
       for verb in [["exec", machine, "--", "true"], ["exec", "--timeout", "1", machine, "--", "true"]] {
-        let outcome = try sandbox.hengectl(verb, deadline: 15)
+        let outcome = try sandbox.hengectl(verb, deadline: 25)
         expectRefusal(outcome, code: 124, "time")
       }
       // What ran already ended meanwhile, and process 1 does not say how.
-      let outcome = try early.wait(deadline: 20)
+      let outcome = try early.wait(deadline: 60)
       expectRefusal(outcome, code: 124, "did not answer in time")
       kill(guest.leader, SIGCONT)
       #expect(try sandbox.succeed("exec", machine, "--", "echo", "again", deadline: 20) == "again")
@@ -68,14 +72,77 @@ struct HostileExecTests {
   func aStoppedProcess1KeepsNoCommandAlive() throws {
     try withTrixie("execkill") { sandbox, machine, guest in
       let program = try sandbox.start(["exec", machine, "--", "sleep", "1234"])
-      pause(milliseconds: 1500)
+      try until("it runs") { sleeps(guest) }
       kill(guest.leader, SIGSTOP)
       program.signal(SIGKILL)
       _ = try program.wait(deadline: 10)
-      let end = now() + 15_000_000_000
-      let sleeps = { Host.processes(ofUIDs: guest.uids).contains { $0.contains("sleep") } }
-      while sleeps(), now() < end { pause(milliseconds: 100) }
-      #expect(!sleeps())
+      try until("it is gone") { !sleeps(guest) }
+    }
+  }
+
+  /// In the machine a program takes over the output of a command as soon as that is there, and writes to it for ever.
+  @Test(.needsRoot, .needsPrograms, .needsImages)
+  func whoKeepsAStreamHoldsNobodyUp() throws {
+    let thief = #"""
+      use Fcntl;
+      $SIG{PIPE} = "IGNORE";
+      for (;;) {
+        for my $process (</proc/[0-9]*>) {
+          open my $file, "<", "$process/cmdline" or next;
+          next if (<$file> // "") ne "sleep\0004711\0";
+          sysopen my $out, "$process/fd/1", O_WRONLY | O_NOCTTY or next;
+          open my $mark, ">>", "/run/taken"; syswrite $mark, "x";
+          select undef, undef, undef, 0.001 while syswrite $out, "mine\n";
+        }
+      }
+      """#
+    try withTrixie("exectheft") { sandbox, machine, guest in
+      try write(thief, to: "\(sandbox.folder)/thief.pl")
+      try sandbox.succeed("copy-to", machine, "\(sandbox.folder)/thief.pl", "/root/thief.pl")
+      try guest.succeed("systemd-run", "--quiet", "--unit=thief", "perl", "/root/thief.pl")
+      let arguments = ["exec", "--timeout", "3", machine, "--", "sleep", "4711"]
+      let outcome = try sandbox.hengectl(arguments, deadline: 40)
+      #expect(outcome.output.contains("mine"), "\(outcome)")
+      expectRefusal(outcome, code: 124, "time was over")
+      let attached = try Attached(["\(Checkout.programs)/hengectl"] + arguments, environment: sandbox.environment)
+      try attached.expect("mine")
+      try attached.expect("time was over", seconds: 40)
+      #expect(try attached.finish() == 124)
+      #expect(try guest.succeed("cat", "/run/taken") == "xx")
+    }
+  }
+
+  /// A terminal of the machine's, put where terminals are made, is not opened; else its keys would end the supervisor.
+  @Test(.needsRoot, .needsPrograms, .needsImages)
+  func noTerminalOfAGuestsBecomesOurs() throws {
+    let trap = #"""
+      use Fcntl;
+      sysopen my $controller, "/dev/pts/ptmx", O_RDWR | O_NOCTTY or die;
+      my $number = pack "i", 0;
+      ioctl $controller, 0x40045431, $number or die;  # TIOCSPTLCK
+      ioctl $controller, 0x80045430, $number or die;  # TIOCGPTN
+      $number = unpack "i", $number;
+      system("mount --bind /dev/pts/$number /dev/pts/ptmx") == 0 or die;
+      for (;;) { select undef, undef, undef, 0.05; syswrite $controller, "\x03\x1c" }
+      """#
+    try withTrixie("exectrap") { sandbox, machine, guest in
+      try write(trap, to: "\(sandbox.folder)/trap.pl")
+      try sandbox.succeed("copy-to", machine, "\(sandbox.folder)/trap.pl", "/root/trap.pl")
+      try guest.succeed("systemd-run", "--quiet", "--unit=trap", "perl", "/root/trap.pl")
+      try until("it lies there") { try guest.run("mountpoint", "-q", "/dev/pts/ptmx").succeeded }
+      let supervisor = try #require(try sandbox.status(machine, "supervisor")?.intValue)
+      for verb in [["exec", "--pty", machine, "--", "true"], ["login", machine]] {
+        expectRefusal(try sandbox.hengectl(verb, deadline: 30), code: 1, "mounted over")
+      }
+      // After the name: state, parent, group, session, and the number of its terminal.
+      let fields = try #require(read("/proc/\(supervisor)/stat")).split(separator: ")").last?.split(separator: " ")
+      #expect(fields?.dropFirst(4).first == "0", "it has a terminal")
+      #expect(try sandbox.succeed("exec", machine, "--", "echo", "well") == "well")
+      for file in ["/dev/null", "/run/fifo"] {
+        try guest.shell("umount /dev/pts/ptmx; mkfifo /run/fifo; mount --bind \(file) /dev/pts/ptmx")
+        let outcome = try sandbox.hengectl("exec", "--pty", machine, "--", "true", deadline: 30)
+        expectRefusal(outcome, code: 1, "mounted over")
+      }
     }
   }
 
@@ -125,9 +192,9 @@ struct HostileExecTests {
         try sandbox.hengectl("exec", sandbox.name("none"), "--", "true", deadline: 5), code: 4, "there is none")
       // A machine that stops takes its commands with it, and tells.
       let program = try sandbox.start(["exec", machine, "--", "sleep", "1234"])
-      pause(milliseconds: 500)
+      try until("it runs") { sleeps(guest) }
       try sandbox.succeed("poweroff", machine)
-      let outcome = try program.wait(deadline: 10)
+      let outcome = try program.wait(deadline: 60)
       #expect([143, 129, 1].contains(outcome.code) && !outcome.isTimedOut, "\(outcome)")
       try sandbox.succeed("start", machine)
       withExtendedLifetime(guest) {}

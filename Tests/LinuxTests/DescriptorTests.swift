@@ -37,6 +37,14 @@ private func remove(_ path: String) {
     }
   }
 
+  @Test func aLookupOnTheSameMountEntersNoOther() throws {
+    let root = try Descriptor.open("/", .directory)
+    #expect(throws: Never.self) { try root.open("proc/stat", lookup: .beneath) }
+    #expect(throws: Never.self) { try root.open("proc", .path, lookup: .trusted) }
+    let error = #expect(throws: Failure.self) { try root.open("proc/stat", lookup: .sameMount) }
+    #expect(error?.errno == .improperLink, "EXDEV")
+  }
+
   @Test func aLookupInTheRootStaysThere() throws {
     try withFolder { folder, path in
       mkdir("\(path)/etc", 0o755)

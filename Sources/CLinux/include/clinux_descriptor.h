@@ -18,8 +18,10 @@ extern const uint64_t clinux_resolve_beneath;
 extern const uint64_t clinux_resolve_in_root;
 extern const uint64_t clinux_resolve_no_magiclinks;
 extern const uint64_t clinux_resolve_no_symlinks;
+extern const uint64_t clinux_resolve_no_xdev;
 
-/* openat2(2): opens path as seen from directory, under the given restrictions on the way. */
+/* openat2(2): opens path as seen from directory, under the given restrictions on the way. A terminal does not become
+   the controlling one of the process. */
 int clinux_open_beneath(int directory, const char *path, int flags, unsigned mode, uint64_t resolve);
 
 /* close_range(2): closes every descriptor from first on, or marks them close-on-exec. */
@@ -64,5 +66,7 @@ bool clinux_memfd_is_sealed(int descriptor);
 /* pipe2(2): the end to read from and the end to write to, close-on-exec, with room for so many bytes where the kernel
  * grants it. */
 int clinux_pipe(int ends[2], int size);
+/* How many bytes can be read from a pipe at once (FIONREAD); -1 for what cannot tell. */
+int clinux_readable_bytes(int descriptor);
 /* splice(2) with SPLICE_F_MOVE; one of the two must be a pipe. Without waiting it is -1 with EAGAIN when nothing moves. */
 ssize_t clinux_splice(int from, int to, size_t size, bool wait);
