@@ -6,13 +6,15 @@ import TreeStream
 
 /// Writes a stream of trees as a tar archive (pax). The stream may be anybody's.
 package final class TarSink {
-  private static let zeros = [UInt8](repeating: 0, count: 1 << 18)
+  /// A file that claims to be larger costs more time to skip through than there is, though nothing of it is there.
+  private static let largestFile: UInt64 = 1 << 50
 
   private let archive: OpaquePointer
   private let progress: (TreeSummary) throws -> Void
   /// What may come, with the counts of what did not.
   package private(set) var policy: TreePolicy
   private var summary = TreeSummary()
+  private let holes = try? Holes()
 
   /// Begins an archive.
   ///
@@ -66,6 +68,11 @@ package final class TarSink {
         guard levels.popLast() != nil else { throw Self.malformed("it leaves a folder that it is not in") }
         continue
       case .file(_, let metadata, let size, let extents):
+        guard size <= Self.largestFile else {
+          throw Failure(
+            "copy", String(decoding: Array(levels.joined(separator: [47])), as: UTF8.self),
+            "it is larger than 1 PiB, which no archive is made for", advice: "leave it out, or copy it to a folder")
+        }
         try writeHeader(levels, FileKind.regular, metadata) { entry in
           archive_entry_set_size(entry, Int64(clamping: size))
           let isWhole = extents.first?.length == size
@@ -159,10 +166,12 @@ package final class TarSink {
 
   /// libarchive wants holes as zeros, and leaves them out.
   private func writeZeros(_ count: UInt64) throws {
+    guard count > 0 else { return }
+    guard let zeros = holes?.zeros else { throw Failure("write", "the archive", "out of memory") }
     var left = count
     while left > 0 {
-      let piece = Int(min(left, UInt64(Self.zeros.count)))
-      try Self.zeros.withUnsafeBytes { try write(UnsafeRawBufferPointer(rebasing: $0[..<piece])) }
+      let piece = Int(min(left, UInt64(zeros.count)))
+      try write(UnsafeRawBufferPointer(rebasing: zeros[..<piece]))
       left -= UInt64(piece)
     }
   }
@@ -189,4 +198,19 @@ package final class TarSink {
   private static func path(_ names: [[UInt8]]) -> [CChar] { Array(names.joined(separator: [47])).asName }
 
   private static func malformed(_ reason: String) -> Failure { Failure("read", "the stream of the copy", reason) }
+}
+
+/// Zeros without memory behind them: a gibibyte at a time, the largest of holes is skipped in no time. The
+/// corresponding C function is `mmap`.
+private final class Holes {
+  let zeros: UnsafeRawBufferPointer
+
+  init() throws(Failure) {
+    let size = 1 << 30
+    let place = mmap(nil, size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+    guard let place, place != MAP_FAILED else { throw Failure("write", "the archive", "out of memory") }
+    zeros = UnsafeRawBufferPointer(start: place, count: size)
+  }
+
+  deinit { munmap(UnsafeMutableRawPointer(mutating: zeros.baseAddress), zeros.count) }
 }

@@ -7,6 +7,9 @@ import Linux
 package final class TreeSender {
   /// A name that is another kind of file each time it is looked at is given up after so many looks.
   private static let looks = 1000
+  /// A folder that never comes to an end, as a file system of the machine's making can have, is given up after so many
+  /// folders in it: their names are kept until it is their turn.
+  private static let mostFolders = 4_000_000
 
   let writer: TreeWriter
   private let progress: (TreeSummary) throws -> Void
@@ -82,6 +85,9 @@ package final class TreeSender {
     var directories: [Name] = []
     let directory = stack.current
     try directoryReader.forEach(directory, path: stack.path) { name, type in
+      guard directories.count < Self.mostFolders else {
+        throw Failure("copy", stack.path, "there are more than \(Self.mostFolders) folders in it")
+      }
       if type == DirectoryReader.directoryType {
         directories.append(DirectoryReader.copy(name))
         return

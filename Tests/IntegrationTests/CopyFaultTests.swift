@@ -17,11 +17,28 @@ struct CopyFaultTests {
       .flatMap { [$0] + children($0) }
   }
 
-  private func until(_ what: String, within seconds: Double = 10, _ condition: () throws -> Bool) throws {
-    let end = now() + UInt64(seconds * 1e9)
-    while try !condition() {
-      if now() > end { throw Complaint("not within \(seconds) s: \(what)") }
-      pause(milliseconds: 5)
+  /// A file that is nothing but a hole costs a machine nothing, however large it claims to be.
+  @Test(.needsRoot, .needsPrograms, .needsImages)
+  func theLargestHoleHoldsNobodyUp() throws {
+    try withSandbox("copy-hole") { sandbox in
+      try sandbox.image("trixie")
+      try sandbox.makeWork()
+      let name = sandbox.name("hole")
+      try sandbox.succeed("create", "trixie", name)
+      try sandbox.succeed("start", name)
+      let guest = try sandbox.guest(name)
+      try guest.shell("truncate -s 9223372036854775807 /run/endless")
+      for destination in ["-", "\(sandbox.work)/endless"] {
+        let outcome = try sandbox.hengectl("copy-from", name, "/run/endless", destination, deadline: 30)
+        #expect(outcome.code == 1 && !outcome.isTimedOut && outcome.errorLines.count == 1, "\(outcome)")
+      }
+      #expect(names(in: sandbox.work) == [])
+      try guest.shell("truncate -s 1T /run/large; echo end >>/run/large")
+      let archive = try sandbox.pipeline("$H copy-from \(name) /run/large - >\(sandbox.work)/tar", deadline: 60)
+      #expect(archive.succeeded, "\(archive)")
+      let listed = try runWell(["tar", "-tvf", "\(sandbox.work)/tar"])
+      #expect(listed.contains(" 1099511627780 "), "\(listed)")
+      try sandbox.succeed("terminate", name)
     }
   }
 
