@@ -147,6 +147,15 @@ public enum Propagation: Sendable {
   case shared
 }
 
+extension MountTree {
+  /// Has nothing show in it, nor below it, that is mounted from now on in the tree that it is a copy of. The
+  /// corresponding C function is `mount_setattr`.
+  public func isolate() throws(Failure) {
+    try check(
+      clinux_mount_propagation(descriptor.raw, "", true, clinux_ms_private), "change the propagation of a mount")
+  }
+}
+
 /// Sets the propagation of the whole tree at a path. The corresponding C function is `mount_setattr`.
 public func setPropagation(_ propagation: Propagation, of path: String) throws(Failure) {
   let kind = propagation == .shared ? clinux_ms_shared : clinux_ms_private

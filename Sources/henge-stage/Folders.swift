@@ -45,8 +45,7 @@ func folders(_ paths: [String], below root: Descriptor) throws(Failure) -> [Show
       }
       let tree = try MountTree(copying: "", from: shown.tree.descriptor, recursive: true)
       // What the machine mounts from now on is none of ours.
-      try check(
-        clinux_mount_propagation(tree.descriptor.raw, "", true, clinux_ms_private), "change the propagation of", path)
+      try tree.isolate()
       try tree.change(set: [.readOnly, .noSetID, .noDevices, .noExecute, .noSymbolicLinks], recursive: true)
       shown.tree = tree
       result.append(shown)

@@ -20,6 +20,8 @@ func changeMounts(_ bytes: [UInt8], leader: Descriptor, channel: Channel) throws
   case .bind(let path, let scratch, let readOnly, let mapped, let makeTarget):
     let tree = MountTree(descriptor: Descriptor(adopting: StageDescriptor.tree))
     let isFolder = try tree.descriptor.status().kind == .directory
+    // What the host mounts below it later would show in the machine, with none of the attributes below.
+    try tree.isolate()
     // A device node of the host's is none of the machine's, whatever else is shared.
     do throws(Failure) {
       try tree.change(
