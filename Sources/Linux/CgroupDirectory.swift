@@ -117,20 +117,67 @@ public struct CgroupDirectory: Sendable {
 }
 
 extension CgroupDirectory {
-  /// The processes in the group and below, as this process numbers them.
-  public func processes() throws(Failure) -> [Int32] {
-    try Self.processes(in: descriptor, depth: 0)
+  /// How many processes are held open at a time.
+  private static let most = 256
+
+  /// Sends a signal to every process in the group and below, and to no other.
+  ///
+  /// The number of a process that has ended may be another's by now, one of the host's: so each is held by a descriptor
+  /// first, and then still has to be in the group. The corresponding C functions are `pidfd_open` and
+  /// `pidfd_send_signal`.
+  ///
+  /// - Parameters:
+  ///   - number: the signal.
+  ///   - isWanted: asked for each process by its number; those that it refuses get none.
+  /// - Returns: how many got it.
+  @discardableResult
+  public func signal(_ number: Int32, where isWanted: (Int32) -> Bool = { _ in true }) throws(Failure) -> Int {
+    try signal(number, where: isWanted, meanwhile: {})
   }
 
-  private static func processes(in folder: Descriptor, depth: Int) throws(Failure) -> [Int32] {
-    guard depth < 256 else { return [] }
-    let text = try folder.readFile("cgroup.procs", limit: 16 << 20).map { String(decoding: $0, as: UTF8.self) } ?? ""
-    var result = text.split(separator: "\n").compactMap { Int32($0) }
+  /// - Parameter meanwhile: what happens between the two looks at who is in a group.
+  package func signal(_ number: Int32, where isWanted: (Int32) -> Bool, meanwhile: () -> Void) throws(Failure) -> Int {
+    try Self.signal(number, descriptor, depth: 0, isWanted, meanwhile)
+  }
+
+  private static func signal(
+    _ number: Int32, _ folder: Descriptor, depth: Int, _ isWanted: (Int32) -> Bool, _ meanwhile: () -> Void
+  ) throws(Failure) -> Int {
+    guard depth < 256 else { return 0 }
+    var count = 0
+    // Below, nobody says that it can be read: a threaded group cannot, whose processes are listed above it.
+    var rest = depth == 0 ? try processes(in: folder)[...] : ((try? processes(in: folder)) ?? [])[...]
+    while !rest.isEmpty {
+      let held = rest.prefix(most).compactMap { id in (try? Pidfd(opening: id)).map { (id: id, process: $0) } }
+      rest = rest.dropFirst(most)
+      meanwhile()
+      let members = Set((try? processes(in: folder)) ?? [])
+      for (id, process) in held where members.contains(id) && isWanted(id) {
+        if (try? process.signal(number)) == true { count += 1 }
+      }
+    }
     for name in try folder.names() where try folder.status(of: name)?.kind == .directory {
       // The machine may remove a group while it is looked at.
       guard let child = try? folder.open(name, [.directory, .noFollow], lookup: .beneath) else { continue }
-      result += try processes(in: child, depth: depth + 1)
+      count += try signal(number, child, depth: depth + 1, isWanted, meanwhile)
     }
-    return result
+    return count
+  }
+
+  /// Looks for a process in the group and below.
+  ///
+  /// - Parameter isWanted: asked for each process, by its number as this process sees it, until it takes one.
+  public func process(where isWanted: (Int32) -> Bool) -> Int32? {
+    var found: Int32?
+    _ = try? signal(0) { id in
+      if found == nil, isWanted(id) { found = id }
+      return false
+    }
+    return found
+  }
+
+  private static func processes(in folder: Descriptor) throws(Failure) -> [Int32] {
+    let text = try folder.readFile("cgroup.procs", limit: 16 << 20).map { String(decoding: $0, as: UTF8.self) } ?? ""
+    return text.split(separator: "\n").compactMap { Int32($0) }
   }
 }

@@ -82,7 +82,7 @@ extension Supervisor {
     case "leader": try leader.process.signal(number)
     case "all" where number == SIGKILL: try host.scope.payload.kill()
     case "all":
-      for process in try host.scope.payload.processes() { _ = try? Pidfd(opening: process).signal(number) }
+      try host.scope.payload.signal(number)
     default: throw Failure("signal", whom, "it is neither 'leader' nor 'all'", kind: .usage)
     }
   }
