@@ -13,6 +13,8 @@ final class Execution {
   private var state = ""
   private var job: UInt32 = 0
   private var jobResult: String?
+  /// The last that is known of, as the machine numbers it.
+  private(set) var mainProcess: UInt32 = 0
   private var mainCode: Int32 = 0
   private var mainStatus: Int32 = 0
   private var result = ""
@@ -21,6 +23,8 @@ final class Execution {
   /// Why it was stopped by us.
   var verdict: ExecutionResult?
   var isStopping = false
+  /// The session that it was, when it was stopped, and that somebody may be just being started in.
+  var abandoned: AbandonedSession?
   /// How often its systemd did not know of it.
   var misses = 0
   /// What waits for its end, or for the end of our patience.
@@ -50,6 +54,7 @@ final class Execution {
   ///
   /// - Returns: the result once it has ended.
   func take(_ change: Manager.UnitChange) -> ExecutionResult? {
+    if let process = change.mainProcess, process > 0 { mainProcess = process }
     if let code = change.mainCode { mainCode = code }
     if let status = change.mainStatus { mainStatus = status }
     if let text = change.result { result = text }

@@ -131,6 +131,10 @@ final class Executions {
     execution.isStopping = true
     execution.verdict = verdict
     if let joined = execution.joined { return joined.kill() }
+    if execution.request.isSession || execution.request.heldTerminal != nil {
+      execution.abandoned = AbandonedSession(
+        at: execution.request.heldTerminal, of: execution.mainProcess, in: payload, on: loop)
+    }
     manager?.stopUnit(execution.unit) { _ in }
     // Beyond the patience of its own systemd; one that does not answer cannot keep it.
     let timer = try? loop.addTimer(after: execution.request.service(named: "").stopTimeout + 2_000_000) {
@@ -168,6 +172,7 @@ final class Executions {
 
   private func end(_ execution: Execution, _ result: ExecutionResult) {
     running[execution.path] = nil
+    execution.abandoned?.hangUp()
     if running.isEmpty {
       // Those who come later are not to have less patience because these needed some.
       attempts = 0

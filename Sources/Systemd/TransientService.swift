@@ -146,6 +146,8 @@ extension Manager {
     public var activeState: String?
     /// The number of the job that waits for it or runs; 0 for none.
     public var job: UInt32?
+    /// The main process, as that system numbers it; 0 for none.
+    public var mainProcess: UInt32?
     /// How the main process ended, a `CLD_…` of `waitid(2)`; 0 for not yet.
     public var mainCode: Int32?
     /// Its exit status, or the signal.
@@ -255,6 +257,8 @@ extension Manager {
         case "ActiveState": found.activeState = try text()
         case "Result": found.result = try text()
         case "ControlGroup": found.controlGroup = try text()
+        case "MainPID":
+          found.mainProcess = try message.readVariant(of: "u") { message throws(BusError) in try message.readUInt32() }
         case "ExecMainCode": found.mainCode = try number()
         case "ExecMainStatus": found.mainStatus = try number()
         case "Job":

@@ -21,6 +21,9 @@ struct ShellTests {
           """
           echo 'ada:x:4321:4321::/home/ada:/bin/bash' >>/etc/passwd; echo 'ada:x:4321:' >>/etc/group
           echo 'ada:*:19000:0:99999:7:::' >>/etc/shadow; mkdir /home/ada; chown 4321:4321 /home/ada
+          # What a shell has forked and not yet executed: the first hang-up is taken by a handler that goes away.
+          echo '$SIG{HUP} = sub { $heard = 1 }; until ($heard) { select undef, undef, undef, 0.01 }
+          select undef, undef, undef, 0.2; exec "sleep", "4004"' >/home/ada/late.pl
           """)
         try sessions(&matrix, guest, machine, sandbox)
         // What was left just now must not hold it up until a patience of 90 s is over.
@@ -62,19 +65,44 @@ struct ShellTests {
       attached.send("sleep 1234\r")
       try attached.expect("1234")
       let inside = try sandbox.guest(machine)
-      let end = now() + 30_000_000_000
       let sleeps = { try inside.shell("grep -lx sleep /proc/[0-9]*/comm").succeeded }
       // What the terminal echoes is not running yet.
-      while try !sleeps() {
-        try demand(now() < end, "the command does not begin")
-        pause(milliseconds: 50)
-      }
+      try until("the command begins", sleeps)
       attached.send("\u{1d}\u{1d}\u{1d}")
       try demand(try attached.finish() == 0, attached.output)
-      while try sleeps() {
-        try demand(now() < end, "the shell goes on")
-        pause(milliseconds: 50)
+      try until("the shell is gone") { try !sleeps() }
+    }
+    try matrix.check("^]^]^] ends what begins, and what is to stay stays", guest) {
+      let inside = try sandbox.guest(machine)
+      let runs = { (text: String) in
+        try inside.shell(
+          "for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline; echo; done 2>/dev/null | grep -x '\(text) '"
+        )
+        .succeeded
       }
+      let attached = try sandbox.attach("shell", "ada@\(machine)")
+      try attached.expect("$ ")
+      attached.send("setsid -f sleep 4001; nohup sleep 4002 >/dev/null 2>&1 & sleep 4003 & disown -a\r")
+      let staying = ["sleep 4001", "sleep 4002", "sleep 4003"]
+      try until("they run") { try staying.allSatisfy(runs) }
+      // Longer ago than the last moment.
+      pause(milliseconds: 1200)
+      attached.send("perl late.pl\r")
+      try until("it begins") { try runs("perl late.pl") }
+      attached.send("\u{1d}\u{1d}\u{1d}")
+      try demand(try attached.finish() == 0, attached.output)
+      try until("it is gone") { try !runs("perl late.pl") && !runs("sleep 4004") }
+      try demand(try staying.allSatisfy(runs), "they are gone as well")
+    }
+    try matrix.check("killing us ends a session without a terminal", guest) {
+      let inside = try sandbox.guest(machine)
+      let sleeps = { try inside.shell("grep -lx sleep /proc/[0-9]*/comm | wc -l").text }
+      let before = try sleeps()
+      let program = try sandbox.start(["shell", "ada@\(machine)", "sh", "-c", "sleep 4005; true"])
+      try until("it runs") { try sleeps() != before }
+      program.signal(SIGKILL)
+      _ = try program.wait(deadline: 30)
+      try until("it is gone") { try sleeps() == before }
     }
     try matrix.check("login has a prompt", guest) {
       let attached = try sandbox.attach("login", machine)
