@@ -15,7 +15,8 @@ final class Relay {
   var farewell: [UInt8] = []
   /// Whether an end of the source may be none: a terminal of a machine that a getty hangs up is opened again.
   var comesBack = false
-  /// Whether one of the two is a pipe of ours that never waits: then pages are moved, and nothing is copied.
+  /// Whether one of the two is a pipe of ours that never waits, and the other no file: then pages are moved, and nothing
+  /// is copied.
   var canSplice = false
   /// Nothing comes just now, though the kernel says that it is the end.
   private(set) var isResting = false
@@ -120,7 +121,7 @@ final class Relay {
     return true
   }
 
-  /// Moves pages from pipe to pipe, or between a pipe and a file.
+  /// Moves pages from pipe to pipe, or between a pipe and what is no file.
   ///
   /// - Returns: false where that cannot be done.
   private func moved() -> Bool {

@@ -38,7 +38,8 @@ struct StandardStreams {
       }
       let pipe = try Pipe(size: 1 << 20)
       let relay = number == 0 ? Relay(from: own, to: pipe.input) : Relay(from: pipe.output, to: own)
-      relay.canSplice = true
+      // Of a file the kernel takes the place without a lock then: two of us with one file would write over each other.
+      relay.canSplice = status.kind != .regular
       try (number == 0 ? pipe.input : pipe.output).setNonBlocking()
       if number == 0 {
         inputs.append(relay)

@@ -55,6 +55,9 @@ struct ConsoleTests {
       try guest.succeed("systemctl", "stop", "console-getty.service")
       try guest.succeed("sh", "-c", "stty -F /dev/console sane; head -n 1 /dev/console >/run/typed 2>&1 &")
       try print("from \u{1b}[32mbefore\u{1b}[0m", guest)
+      // What the machine has printed is on its way to who keeps it.
+      let log = "\(sandbox.state)/machines/\(machine)/console.log"
+      try until("it is in the log") { read(log)?.contains("before") ?? false }
       let seat = try sandbox.live("console", machine, onTerminal: true)
       let terminal = try #require(seat.terminal)
       var (before, during, after) = (termios(), termios(), termios())
