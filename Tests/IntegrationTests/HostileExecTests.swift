@@ -105,9 +105,8 @@ struct HostileExecTests {
       #expect(outcome.output.contains("mine"), "\(outcome)")
       expectRefusal(outcome, code: 124, "time was over")
       let attached = try Attached(["\(Checkout.programs)/hengectl"] + arguments, environment: sandbox.environment)
-      try attached.expect("mine")
-      try attached.expect("time was over", seconds: 40)
-      #expect(try attached.finish() == 124)
+      #expect(try attached.finish(seconds: 40) == 124)
+      #expect(attached.output.contains("mine") && attached.output.contains("time was over"))
       #expect(try guest.succeed("cat", "/run/taken") == "xx")
     }
   }
