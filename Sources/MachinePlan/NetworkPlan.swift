@@ -62,9 +62,31 @@ public struct NetworkFacts: Sendable, Equatable {
   public var opensTun = true
   /// Whether the host has a default route of IPv6.
   public var routesIPv6 = true
+  /// The host's `/etc/resolv.conf`; nothing where there is none.
+  public var resolvConf: [UInt8] = []
+
+  /// The name servers that the host itself asks, in its order; without those at link-local addresses, which mean
+  /// nothing without an interface.
+  public var nameServers: [IPAddress] {
+    Self.nameServers(in: resolvConf).filter { !$0.isLinkLocal }
+  }
+
+  /// The name servers of a `resolv.conf(5)`, those at link-local addresses without their interface.
+  public static func nameServers(in resolvConf: [UInt8]) -> [IPAddress] {
+    String(decoding: resolvConf, as: UTF8.self).split(separator: "\n").compactMap { line in
+      let words = line.split { $0 == " " || $0 == "\t" }
+      guard words.count > 1, words[0] == "nameserver" else { return nil }
+      return try? IPAddress(String(words[1].prefix { $0 != "%" }))
+    }
+  }
 
   /// A host without any forwarder.
   public init() {}
+}
+
+extension IPAddress {
+  /// Whether it means nothing without an interface: fe80::/10.
+  var isLinkLocal: Bool { if case .v6(let number) = self { number >> 118 == 0xfe80 >> 6 } else { false } }
 }
 
 /// The addresses behind a forwarder. Each machine is alone behind its own, so all have the same; they are those that

@@ -8,6 +8,9 @@ extension Planner {
     plan.mode = networkMode
     switch plan.mode {
     case .none: return plan
+    case .hostInsecure:
+      warnings.append(NetworkPlan.exposure)
+      return plan
     case .user:
       plan.forwarder = try forwarder()
       if !host.network.opensTun {
@@ -16,7 +19,7 @@ extension Planner {
       }
       plan.nameServer = UserNetwork.nameServer
       plan.tap = tap(for: plan.forwarder)
-    case .sockets, .veth, .hostInsecure:
+    case .sockets, .veth:
       throw PlanError(
         "Mode=\(plan.mode) is not there yet", advice: "set Mode=user or Mode=none", isHostsFault: true)
     }
@@ -66,6 +69,9 @@ extension Planner {
   }
 
   var networkMode: NetworkMode { spec.network.mode ?? .user }
+
+  /// Whether the machine has no network namespace of its own.
+  var sharesNetwork: Bool { networkMode == .hostInsecure }
 
   private func forwarder() throws(PlanError) -> PlannedForwarder {
     guard host.network.hasTun else {
@@ -121,6 +127,7 @@ extension Planner {
   /// What the machine's own programs find of its network. The interface has its addresses before any of them runs; a
   /// networkd gets a description of it all the same, because one that has no interface to manage waits for one.
   mutating func shapeNetwork(_ plan: NetworkPlan) {
+    if plan.mode == .hostInsecure { return shapeHostsResolvConf() }
     guard let tap = plan.tap else { return }
     shapeResolvConf(plan)
     shapeSocketUnits(plan)
@@ -155,16 +162,31 @@ extension Planner {
 
   /// `ResolvConf=auto`: a regular file that names who answers here. A root that cannot be written to keeps its own.
   private mutating func shapeResolvConf(_ plan: NetworkPlan) {
-    guard spec.exec.resolvConf == .auto, spec.files.volatile != .state else { return }
     let servers = nameServers(plan)
     guard !servers.isEmpty else { return }
+    writeResolvConf(Array(servers.map { "nameserver \($0)\n" }.joined().utf8))
+  }
+
+  /// Who shares the host's network asks whom the host asks, at its loopback as well.
+  private mutating func shapeHostsResolvConf() {
+    let servers = spec.network.dns.map { "nameserver \($0)\n" }.joined()
+    let contents = spec.network.dns.isEmpty ? host.network.resolvConf : Array(servers.utf8)
+    if !contents.isEmpty { writeResolvConf(contents) }
+  }
+
+  private mutating func writeResolvConf(_ contents: [UInt8]) {
+    guard spec.exec.resolvConf == .auto, spec.files.volatile != .state else { return }
     let text = "# Written by Henge at each start; ResolvConf=off keeps what is here.\n"
-    let lines = servers.map { "nameserver \($0)\n" }.joined()
-    operations.append(.file("/etc/resolv.conf", mode: 0o644, contents: Array((text + lines).utf8)))
+    operations.append(.file("/etc/resolv.conf", mode: 0o644, contents: Array(text.utf8) + contents))
   }
 }
 
 extension NetworkPlan {
+  /// What `Mode=host-insecure` gives away.
+  static let exposure =
+    "Mode=host-insecure: the machine shares the host's network: it reaches the host's loopback and abstract sockets, and "
+    + "what else listens, and takes ports of the host's"
+
   /// By the way of socket activation: from descriptor 3 on, with the number of the process that they are for, which in
   /// the machine is 1.
   func passSockets(to stage: inout StagePlan) {

@@ -14,6 +14,8 @@ extension NetworkFacts {
     facts.hasTun = access("/dev/net/tun", F_OK) == 0
     facts.opensTun = access("/dev/net/tun", R_OK | W_OK) == 0
     facts.routesIPv6 = routesIPv6()
+    let path = "/etc/resolv.conf"
+    facts.resolvConf = (try? Descriptor.open(path).readAll(limit: 65536, subject: path)) ?? []
     return facts
   }
 

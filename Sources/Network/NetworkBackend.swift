@@ -94,6 +94,7 @@ public struct NetworkRun {
 /// The back end that a plan asks for, with its ports taken: what cannot be published is refused here, before anything
 /// of the machine runs.
 public func networkBackend(for plan: NetworkPlan, in context: NetworkContext) throws(Failure) -> any NetworkBackend {
+  if plan.mode == .hostInsecure { return HostNetwork() }
   guard let forwarder = plan.forwarder, let tap = plan.tap else { return LoopbackOnly() }
   return try ForwardedNetwork(plan, forwarder, tap, in: context)
 }

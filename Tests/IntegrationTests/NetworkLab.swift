@@ -63,6 +63,9 @@ final class NetworkLab {
     throw Complaint("no servers at \(words): \(read(log) ?? "")")
   }
 
+  /// A process in the host's network namespace.
+  var hostProcess: Int32 { host.id }
+
   /// A process in the world outside.
   var outsideProcess: Int32 { outside.id }
 

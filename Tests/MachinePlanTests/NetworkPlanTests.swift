@@ -3,14 +3,16 @@ import MachineSpec
 import StageProtocol
 import Testing
 
-private func plan(_ text: String, _ forwarders: [ForwarderKind], tun: Bool = true, ipv6: Bool = true) throws
-  -> MachinePlan
-{
+private func plan(
+  _ text: String, _ forwarders: [ForwarderKind], tun: Bool = true, ipv6: Bool = true,
+  _ change: (inout HostFacts) -> Void = { _ in }
+) throws -> MachinePlan {
   var host = HostFacts()
   host.cgroup.layout = .unified
   host.network.forwarders = forwarders.map { InstalledForwarder(kind: $0, path: "/usr/bin/\($0)") }
   host.network.hasTun = tun
   host.network.routesIPv6 = ipv6
+  change(&host)
   let (spec, _) = Spec.parse(files: [Spec.File(name: "t", bytes: Array(text.utf8))])
   let machine = MachineFacts(
     name: try MachineName("web"), uuid: try MachineUUID("fffff789abcdef0123456789abcdef01"), rootID: 524288,
@@ -55,10 +57,34 @@ private func plan(_ text: String, _ forwarders: [ForwarderKind], tun: Bool = tru
     #expect(error?.isHostsFault == true && error?.advice?.contains("apt-get install \(package)") == true)
   }
 
-  @Test(arguments: ["sockets", "veth", "host-insecure"])
+  @Test(arguments: ["sockets", "veth"])
   func modesThatAreNotThereYetAreRefused(mode: String) {
     let error = #expect(throws: PlanError.self) { try plan("[Network]\nMode=\(mode)\n", [.slirp4netns]) }
     #expect(error?.reason.contains("Mode=\(mode)") == true)
+  }
+
+  /// The kernel mounts a sysfs only for who owns the network namespace that it shows.
+  @Test(arguments: [Privilege.root, .namespaceRoot])
+  func whoSharesTheHostsNetworkSeesItsSysfs(privilege: Privilege) throws {
+    let made = try plan("[Network]\nMode=host-insecure\n", []) { host in
+      host.privilege = privilege
+      host.network.resolvConf = Array("search test\nnameserver 127.0.0.53\n".utf8)
+    }
+    let operations = made.stage.operations
+    let boundary = try #require(operations.firstIndex(of: .enterNamespaces(sharesNetwork: true)))
+    let shown = try #require(
+      operations.firstIndex {
+        if case .bind(let bind) = $0 { bind.source == "/sys" && bind.path == "/sys" } else { false }
+      })
+    #expect(shown < boundary)
+    guard case .bind(let bind) = operations[shown] else { return }
+    #expect(bind.attributes.contains(.readOnly) && bind.recursive == (privilege != .root))
+    #expect(!operations.contains { if case .mount("sysfs", _, _, _) = $0 { true } else { false } })
+    guard case .confine(let dropped)? = operations.last else { return #expect(Bool(false), "nothing is confined") }
+    #expect(dropped.contains(12))
+    #expect(text(of: "/etc/resolv.conf", in: made)?.hasSuffix("search test\nnameserver 127.0.0.53\n") == true)
+    #expect(made.warnings.contains { $0.contains("loopback") && $0.contains("abstract sockets") })
+    #expect(made.network.mode == .hostInsecure && made.network.tap == nil)
   }
 
   @Test func withoutADeviceThereIsNoTap() {
