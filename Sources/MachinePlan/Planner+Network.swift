@@ -18,8 +18,9 @@ extension Planner {
           "/dev/net/tun is for the host's root only, so the machine is off the net: chmod 0666 /dev/net/tun")
       }
       plan.nameServer = UserNetwork.nameServer
-      plan.tap = tap(for: plan.forwarder)
-    case .sockets, .veth:
+      plan.interface = tap(for: plan.forwarder)
+    case .veth: try planVeth(&plan)
+    case .sockets:
       throw PlanError(
         "Mode=\(plan.mode) is not there yet", advice: "set Mode=user or Mode=none", isHostsFault: true)
     }
@@ -103,8 +104,8 @@ extension Planner {
       isHostsFault: true)
   }
 
-  private func tap(for forwarder: PlannedForwarder?) -> TapDevice {
-    var tap = TapDevice(
+  private func tap(for forwarder: PlannedForwarder?) -> MachineInterface {
+    var tap = MachineInterface(
       name: UserNetwork.interface, hardware: hardwareAddress, mtu: UserNetwork.mtu,
       addresses: [
         InterfaceAddress(bytes: UserNetwork.address4.bytes, prefix: 24),
@@ -116,7 +117,7 @@ extension Planner {
   }
 
   /// `MAC=`, or else one that stays the same for the machine and is nobody's: local, and no group's.
-  private var hardwareAddress: [UInt8] {
+  var hardwareAddress: [UInt8] {
     if let mac = spec.network.mac { return mac.bytes }
     let digits = Array(machine.uuid.plain.utf8.prefix(12)).map { UInt8($0 > 57 ? ($0 | 0x20) - 87 : $0 - 48) }
     var bytes = stride(from: 0, to: digits.count - 1, by: 2).map { digits[$0] << 4 | digits[$0 + 1] }
@@ -128,36 +129,36 @@ extension Planner {
   /// networkd gets a description of it all the same, because one that has no interface to manage waits for one.
   mutating func shapeNetwork(_ plan: NetworkPlan) {
     if plan.mode == .hostInsecure { return shapeHostsResolvConf() }
-    guard let tap = plan.tap else { return }
+    guard let interface = plan.interface else { return }
     shapeResolvConf(plan)
     shapeSocketUnits(plan)
     let folder = "/run/systemd/network"
     operations += [
       .directory(folder, mode: 0o755),
-      .file("\(folder)/90-henge.network", mode: 0o644, contents: Array(networkdFile(tap, plan).utf8)),
+      .file("\(folder)/90-henge.network", mode: 0o644, contents: Array(networkdFile(interface, plan).utf8)),
     ]
   }
 
-  private func networkdFile(_ tap: TapDevice, _ plan: NetworkPlan) -> String {
+  private func networkdFile(_ interface: MachineInterface, _ plan: NetworkPlan) -> String {
     var lines = [
       "# By Henge: the interface as it stands already. A file of the machine's own with a smaller number counts more.",
-      "[Match]", "Name=\(tap.name)", "",
+      "[Match]", "Name=\(interface.name)", "",
       "[Network]", "LinkLocalAddressing=ipv6", "IPv6AcceptRA=no", "ConfigureWithoutCarrier=yes",
       "IgnoreCarrierLoss=yes", "KeepConfiguration=static",
     ]
-    lines += [("\(UserNetwork.gateway4)", 4), ("\(UserNetwork.gateway6)", 16)].filter { gateway in
-      tap.gateways.contains { $0.count == gateway.1 }
-    }.map { "Gateway=\($0.0)" }
+    lines += interface.gateways.compactMap { IPAddress($0) }.map { "Gateway=\($0)" }
     lines += nameServers(plan).map { "DNS=\($0)" }
-    lines += [
-      "", "[Address]", "Address=\(UserNetwork.address4)/24", "", "[Address]", "Address=\(UserNetwork.address6)/64",
-      "DuplicateAddressDetection=none",
-    ]
+    for address in interface.addresses {
+      guard let shown = IPAddress(address.bytes) else { continue }
+      lines += ["", "[Address]", "Address=\(shown)/\(address.prefix)"]
+      if address.bytes.count == 16 { lines.append("DuplicateAddressDetection=none") }
+    }
     return lines.joined(separator: "\n") + "\n"
   }
 
   private func nameServers(_ plan: NetworkPlan) -> [IPAddress] {
-    spec.network.dns.isEmpty ? [plan.nameServer].compactMap { $0 } : spec.network.dns
+    guard spec.network.dns.isEmpty else { return spec.network.dns }
+    return [plan.nameServer].compactMap { $0 } + plan.relayedServers.map(\.address)
   }
 
   /// `ResolvConf=auto`: a regular file that names who answers here. A root that cannot be written to keeps its own.

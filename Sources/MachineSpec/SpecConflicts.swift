@@ -96,6 +96,8 @@ extension SpecParser {
         network.hostPorts.isEmpty ? nil : ("HostPort", "all of the host's loopback is the machine's"),
         network.handOff ? ("HandOff", "its connections are the host's already") : nil,
       ].compactMap { $0 }
+    case .veth:
+      return network.handOff ? [("HandOff", "its packets are as fast, and go by the host's packet filter")] : []
     default: return []
     }
   }

@@ -10,7 +10,7 @@ import Varlink
 final class ForwardedNetwork: NetworkBackend {
   private let plan: NetworkPlan
   private let forwarder: PlannedForwarder
-  private let tap: TapDevice
+  private let tap: MachineInterface
   private let context: NetworkContext
   private var leader: Int32?
   private var keeper: Keeper?
@@ -23,7 +23,8 @@ final class ForwardedNetwork: NetworkBackend {
   private let doors: HostDoors
   private let handOff: HandOff?
 
-  init(_ plan: NetworkPlan, _ forwarder: PlannedForwarder, _ tap: TapDevice, in context: NetworkContext) throws(Failure)
+  init(_ plan: NetworkPlan, _ forwarder: PlannedForwarder, _ tap: MachineInterface, in context: NetworkContext)
+    throws(Failure)
   {
     self.plan = plan
     self.forwarder = forwarder
@@ -91,10 +92,8 @@ final class ForwardedNetwork: NetworkBackend {
   var description: String {
     let why = forwarder.reason.isEmpty ? "" : ": \(forwarder.reason)"
     let addresses = tap.addresses.compactMap { IPAddress($0.bytes)?.description }
-    let shown = ports.prefix(16).map(\.description) + (ports.count > 16 ? ["…"] : [])
-    let published = shown.isEmpty ? [] : ["ports \(shown.joined(separator: " "))"]
     let handedOff = handOff.map { [$0.description] } ?? []
-    return (["user (\(forwarder.kind)\(why))"] + addresses + handedOff + published).joined(separator: ", ")
+    return (["user (\(forwarder.kind)\(why))"] + addresses + handedOff + publisher.descriptions).joined(separator: ", ")
   }
 
   var state: JSON {
@@ -104,8 +103,7 @@ final class ForwardedNetwork: NetworkBackend {
       "reason": .string(forwarder.reason), "process": keeper?.process.map { JSON($0.id) } ?? .null,
       "guarded": .bool(isGuarded), "unguarded": JSON(unguarded),
       "restarts": JSON(keeper?.restarts ?? 0), "lastEnd": JSON(keeper?.lastEnd), "interface": .string(tap.name),
-      "addresses": .array(
-        tap.addresses.compactMap { address in IPAddress(address.bytes).map { .string("\($0)/\(address.prefix)") } }),
+      "addresses": tap.addressesState,
       "ports": JSON(ports.map(\.description)), "relay": publisher.state, "hostRelay": doors.state,
       "handOff": handOff?.state ?? .null,
       "bytesReceived": JSON(counters?.received ?? 0), "bytesSent": JSON(counters?.sent ?? 0),
