@@ -30,7 +30,7 @@ extension NetworkPlan {
     case .none: "a loopback"
     case .hostInsecure: "the host's own"
     case .veth: "a pair of virtual Ethernet devices, \(veth?.hostEnd.name ?? "") on the host"
-    case .sockets: "no way for packets"
+    case .sockets: "no way for packets; what is no connection of TCP is refused by the machine itself"
     }
   }
 }

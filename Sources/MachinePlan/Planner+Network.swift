@@ -20,14 +20,12 @@ extension Planner {
       plan.nameServer = UserNetwork.nameServer
       plan.interface = tap(for: plan.forwarder)
     case .veth: try planVeth(&plan)
-    case .sockets:
-      throw PlanError(
-        "Mode=\(plan.mode) is not there yet", advice: "set Mode=user or Mode=none", isHostsFault: true)
+    case .sockets: planSockets(&plan)
     }
     plan.ports = spec.network.ports
     try checkSocketUnits(plan.unitPorts)
     plan.hostPorts = spec.network.hostPorts
-    plan.handOff = spec.network.handOff
+    plan.handOff = spec.network.handOff || plan.mode == .sockets
     return plan
   }
 
@@ -132,11 +130,24 @@ extension Planner {
     guard let interface = plan.interface else { return }
     shapeResolvConf(plan)
     shapeSocketUnits(plan)
+    if plan.mode == .sockets { return skipWaitingForNetwork() }
     let folder = "/run/systemd/network"
     operations += [
       .directory(folder, mode: 0o755),
       .file("\(folder)/90-henge.network", mode: 0o644, contents: Array(networkdFile(interface, plan).utf8)),
     ]
+  }
+
+  /// There is no interface that a service could wait for.
+  private mutating func skipWaitingForNetwork() {
+    let condition = "[Unit]\nConditionPathExists=!/run/host/container-manager\n"
+    operations.append(.directory("/run/systemd/system", mode: 0o755))
+    for service in ["systemd-networkd", "NetworkManager"] {
+      let folder = "/run/systemd/system/\(service)-wait-online.service.d"
+      operations += [
+        .directory(folder, mode: 0o755), .file("\(folder)/90-henge.conf", mode: 0o644, contents: Array(condition.utf8)),
+      ]
+    }
   }
 
   private func networkdFile(_ interface: MachineInterface, _ plan: NetworkPlan) -> String {
@@ -156,7 +167,18 @@ extension Planner {
     return lines.joined(separator: "\n") + "\n"
   }
 
+  /// `Mode=sockets`: nothing but the loopback, which has the machine's addresses, so that who looks finds that there
+  /// are such. Questions for names are packets, so a relay asks.
+  private mutating func planSockets(_ plan: inout NetworkPlan) {
+    var addresses = [InterfaceAddress(bytes: UserNetwork.address4.bytes, prefix: 32)]
+    // Where the host has no way, nobody looks for addresses of IPv6.
+    if host.network.routesIPv6 { addresses.append(InterfaceAddress(bytes: UserNetwork.address6.bytes, prefix: 128)) }
+    plan.interface = MachineInterface(name: "lo", hardware: [], mtu: 0, addresses: addresses, gateways: [])
+    plan.relayedServers = relayedServers(asked: spec.network.dns.isEmpty ? host.network.nameServers : spec.network.dns)
+  }
+
   private func nameServers(_ plan: NetworkPlan) -> [IPAddress] {
+    guard plan.mode != .sockets else { return plan.relayedServers.map(\.address) }
     guard spec.network.dns.isEmpty else { return spec.network.dns }
     return [plan.nameServer].compactMap { $0 } + plan.relayedServers.map(\.address)
   }

@@ -98,6 +98,9 @@ extension SpecParser {
       ].compactMap { $0 }
     case .veth:
       return network.handOff ? [("HandOff", "its packets are as fast, and go by the host's packet filter")] : []
+    case .sockets:
+      guard origins["HandOff"] != nil, !network.handOff else { return [] }
+      return [("HandOff", "what is not handed off there has no way out")]
     default: return []
     }
   }

@@ -31,3 +31,28 @@ enum Guard {
     try check(clinux_guard_attach(group.descriptor.raw, program.raw), "set a guard over", group.path)
   }
 }
+
+/// The guard of one machine, and whether there is one.
+final class Guardian {
+  private let tell: (String) -> Void
+  private(set) var isSet = false
+  /// Why there is none; nil where there is one, or where none was set yet.
+  private(set) var lacking: String?
+
+  init(_ tell: @escaping (String) -> Void) {
+    self.tell = tell
+  }
+
+  /// The group, and with it the guard, stays while the machine boots anew.
+  func set(over group: CgroupDirectory) {
+    guard !isSet else { return }
+    do {
+      try Guard.set(over: group)
+      isSet = true
+      lacking = nil
+    } catch {
+      lacking = error.reason
+      tell("\(error.description): the host's own addresses can be reached from the machine")
+    }
+  }
+}

@@ -1,6 +1,7 @@
 import Linux
 import MachinePlan
 import MachineSpec
+import StageProtocol
 import Systemd
 import Varlink
 
@@ -105,6 +106,7 @@ public func networkBackend(for plan: NetworkPlan, in context: NetworkContext) th
   if plan.mode == .hostInsecure { return HostNetwork() }
   guard let interface = plan.interface else { return LoopbackOnly() }
   if let veth = plan.veth { return try VethNetwork(plan, veth, interface, in: context) }
+  if plan.mode == .sockets { return try SocketNetwork(plan, interface, in: context) }
   guard let forwarder = plan.forwarder else { return LoopbackOnly() }
   return try ForwardedNetwork(plan, forwarder, interface, in: context)
 }
@@ -128,5 +130,12 @@ final class LoopbackOnly: NetworkBackend {
 
   func withdraw(_ port: PublishedPort) throws(Failure) {
     throw Failure("withdraw", port.description, "it is not published", kind: .notFound)
+  }
+}
+
+extension MachineInterface {
+  /// Its addresses, for `status --json`.
+  var addressesState: JSON {
+    .array(addresses.compactMap { address in IPAddress(address.bytes).map { .string("\($0)/\(address.prefix)") } })
   }
 }

@@ -129,10 +129,3 @@ private enum Forwarding {
     }
   }
 }
-
-extension MachineInterface {
-  /// Its addresses, for `status --json`.
-  var addressesState: JSON {
-    .array(addresses.compactMap { address in IPAddress(address.bytes).map { .string("\($0)/\(address.prefix)") } })
-  }
-}

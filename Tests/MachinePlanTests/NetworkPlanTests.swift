@@ -57,10 +57,30 @@ private func plan(
     #expect(error?.isHostsFault == true && error?.advice?.contains("apt-get install \(package)") == true)
   }
 
-  @Test(arguments: ["sockets"])
-  func modesThatAreNotThereYetAreRefused(mode: String) {
-    let error = #expect(throws: PlanError.self) { try plan("[Network]\nMode=\(mode)\n", [.slirp4netns]) }
-    #expect(error?.reason.contains("Mode=\(mode)") == true)
+  @Test func withSocketsThereIsNothingButALoopback() throws {
+    func sockets(_ text: String = "", _ change: (inout HostFacts) -> Void = { _ in }) throws -> MachinePlan {
+      try plan("[Network]\nMode=sockets\n" + text, [], tun: false) { host in
+        host.network.resolvConf = Array("nameserver 127.0.0.53\n".utf8)
+        change(&host)
+      }
+    }
+    let made = try sockets()
+    let interface = try #require(made.network.interface)
+    #expect(interface.name == "lo" && interface.gateways.isEmpty && interface.hardware.isEmpty)
+    #expect(interface.addresses.map(\.prefix) == [32, 128])
+    #expect(made.network.handOff && made.stage.operations.contains(.watchConnections))
+    #expect(made.network.relayedServers.map { "\($0.address) \($0.server)" } == ["10.0.2.3 127.0.0.53"])
+    #expect(text(of: "/etc/resolv.conf", in: made)?.hasSuffix("nameserver 10.0.2.3\n") == true)
+    #expect(text(of: "/run/systemd/network/90-henge.network", in: made) == nil)
+    let skipped = "/run/systemd/system/systemd-networkd-wait-online.service.d/90-henge.conf"
+    #expect(text(of: skipped, in: made)?.contains("ConditionPathExists=!") == true)
+    // Nobody gets a question to a server of the operator's but the relay.
+    let named = try sockets("DNS=192.0.2.53 2001:db8::53\n")
+    #expect(
+      named.network.relayedServers.map { "\($0.address) \($0.server)" }
+        == ["10.0.2.3 192.0.2.53", "10.0.2.5 2001:db8::53"])
+    #expect(text(of: "/etc/resolv.conf", in: named)?.hasSuffix("nameserver 10.0.2.3\nnameserver 10.0.2.5\n") == true)
+    #expect(try sockets { $0.network.routesIPv6 = false }.network.interface?.addresses.count == 1)
   }
 
   /// The kernel mounts a sysfs only for who owns the network namespace that it shows.

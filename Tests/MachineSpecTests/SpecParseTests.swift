@@ -78,6 +78,7 @@ import Testing
     ("[Network]\nHostPort=1\nMode=host-insecure", "m:2: HostPort= cannot stand beside Mode=host-insecure"),
     ("[Network]\nMode=host-insecure\nHandOff=yes", "m:3: HandOff= cannot stand beside Mode=host-insecure"),
     ("[Network]\nMode=veth\nHandOff=yes", "m:3: HandOff= cannot stand beside Mode=veth"),
+    ("[Network]\nMode=sockets\nHandOff=no", "m:3: HandOff= cannot stand beside Mode=sockets"),
     ("[Network]\nMode=host-insecure\nMAC=02:00:00:00:00:01", "m:3: warning: MAC= has no effect"),
   ])
   func conflicts(_ text: String, _ start: String) {
