@@ -12,8 +12,8 @@ PROGRAMS := hengectl henge-supervisor henge-stage henge-import
 
 # Debian's packages that building takes, besides a Swift toolchain.
 BUILD_PACKAGES := libsystemd-dev libcap-dev libmount-dev libarchive-dev pkg-config
-# Those that machines take to be on the net: one of the two would do.
-RUN_PACKAGES := passt slirp4netns
+# Those that machines take to be on the net: one of the first two would do, nftables is for Mode=veth.
+RUN_PACKAGES := passt slirp4netns nftables
 # And those that the tests take: tools that make the trees to import, and real peers to talk with.
 TEST_PACKAGES := acl attr crun curl dbus-daemon gcc iproute2 iputils-ping libc6-dev libcap2-bin podman python3 uidmap xz-utils zstd
 

@@ -4,9 +4,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/nsfs.h>
 #include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -79,6 +81,17 @@ int clinux_namespaces_create(uint64_t kinds, int *release) { return hold_namespa
 void clinux_user_namespace_release(int child, int release) {
   if (release >= 0) close(release);
   while (waitpid(child, NULL, 0) < 0 && errno == EINTR) continue;
+}
+
+bool clinux_owns_network(void) {
+  int network = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+  if (network < 0) return false;
+  /* Refused for one whose owner is neither the caller's user namespace nor below that. */
+  int owner = ioctl(network, NS_GET_USERNS);
+  close(network);
+  if (owner < 0) return false;
+  close(owner);
+  return true;
 }
 
 int clinux_setns(int descriptor, uint64_t kind) { return setns(descriptor, (int)kind); }

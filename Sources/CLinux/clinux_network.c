@@ -115,6 +115,13 @@ int clinux_address_add(unsigned interface, const uint8_t *address, size_t size, 
                                 .ifa_index = interface};
   attribute(&request, IFA_LOCAL, address, size);
   attribute(&request, IFA_ADDRESS, address, size);
+  /* A networkd of 252 that finds one without tries for ever to give it one. */
+  if (size == 4 && prefix < 31) {
+    uint8_t all[4];
+    memcpy(all, address, 4);
+    for (unsigned bit = prefix; bit < 32; bit++) all[bit / 8] |= (uint8_t)(0x80 >> bit % 8);
+    attribute(&request, IFA_BROADCAST, all, 4);
+  }
   return unless_there(perform(&request));
 }
 

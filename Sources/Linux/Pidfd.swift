@@ -17,6 +17,24 @@ public struct Pidfd: Sendable {
     descriptor = Descriptor(adopting: try check(clinux_pidfd_open(process), "open the process", "\(process)"))
   }
 
+  /// Whether the process is in this process's network namespace.
+  ///
+  /// By its number, as `/proc/self/fdinfo` tells it: good for as long as it has not ended, which the caller sees to.
+  ///
+  /// - Throws: `Failure` when it has ended, or is not ours to look at.
+  public func sharesNetwork() throws(Failure) -> Bool {
+    let path = "/proc/self/fdinfo/\(descriptor.raw)"
+    let lines = String(decoding: try Descriptor.open(path).readAll(limit: 4096, subject: path), as: UTF8.self)
+    guard let line = lines.split(separator: "\n").first(where: { $0.hasPrefix("Pid:") }),
+      let number = line.split(separator: "\t").last.flatMap({ Int32($0) }), number > 0
+    else { throw Failure("look at", "a process", "it has ended") }
+    func namespace(_ process: String) throws(Failure) -> FileStatus {
+      try Descriptor.open("/proc/\(process)/ns/net").status()
+    }
+    let (ours, theirs) = (try namespace("self"), try namespace("\(number)"))
+    return ours.device == theirs.device && ours.inode == theirs.inode
+  }
+
   /// Sends a signal. The corresponding C function is `pidfd_send_signal`.
   ///
   /// - Returns: false when the process has ended already.

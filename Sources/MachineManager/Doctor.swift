@@ -202,7 +202,7 @@ extension MachineManager {
       Finding(
         subject: "forwarder",
         text: isThere.isEmpty
-          ? "neither slirp4netns nor pasta is installed: machines start with Mode=none only"
+          ? "neither slirp4netns nor pasta is installed: machines do not start with Mode=user"
           : isThere.joined(separator: ", "), isGood: !isThere.isEmpty, isNeeded: false,
         mend: isThere.isEmpty ? "apt-get install slirp4netns" : nil)
     ]

@@ -7,7 +7,7 @@ import Varlink
 extension MachineManager {
   /// What a start would do: computed by the program that would do it.
   ///
-  /// - Returns: lists of lines: `host`, `stage`, `init`, `arguments`, `environment`, `warnings`.
+  /// - Returns: lists of lines: `host`, `network`, `stage`, `init`, `arguments`, `environment`, `warnings`.
   public func plan(_ name: MachineName, overrides: [String]) throws(Failure) -> JSON {
     guard store.exists(name) else { throw Failure.noSuchMachine(name) }
     return try askSupervisorProgram(["--plan", name.description] + overrides)

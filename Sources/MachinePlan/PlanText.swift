@@ -1,4 +1,39 @@
+import MachineSpec
 import StageProtocol
+
+extension NetworkPlan {
+  /// What connects the machine with the world, a line each.
+  public var lines: [String] {
+    var lines = [summary]
+    if let interface {
+      let addresses = interface.addresses.compactMap { address in
+        IPAddress(address.bytes).map { "\($0)/\(address.prefix)" }
+      }
+      let gateways = interface.gateways.compactMap { IPAddress($0)?.description }
+      let way = gateways.isEmpty ? "" : ", by the gateways \(gateways.joined(separator: " "))"
+      lines.append("\(interface.name): \(addresses.joined(separator: " "))\(way)")
+    }
+    for server in relayedServers { lines.append("a relay to the name server \(server.server), at \(server.address)") }
+    for port in ports { lines.append("publish \(port)") }
+    for port in hostPorts { lines.append("show the host's \(port) at \(UserNetwork.host4)") }
+    if handOff { lines.append("the host makes outgoing TCP connections") }
+    if let veth {
+      lines.append("the table \(veth.filter.name) of the host's packet filter:")
+      lines += veth.filter.script.split(separator: "\n").map { "  \($0)" }
+    }
+    return lines
+  }
+
+  private var summary: String {
+    switch mode {
+    case .user: "a tap device, and \(forwarder.map { "\($0.kind)" } ?? "a forwarder") behind it"
+    case .none: "a loopback"
+    case .hostInsecure: "the host's own"
+    case .veth: "a pair of virtual Ethernet devices, \(veth?.hostEnd.name ?? "") on the host"
+    case .sockets: "no way for packets; what is no connection of TCP is refused by the machine itself"
+    }
+  }
+}
 
 extension HostStep {
   /// The step, and what belongs to it, a line each.

@@ -21,6 +21,18 @@ extension Planner {
     }
   }
 
+  /// A sysfs shows a network namespace, and the kernel mounts one only for who owns that: a machine that shares the
+  /// host's gets the host's to look at.
+  mutating func showHostsSysfs() {
+    guard sharesNetwork else { return }
+    // Without what is mounted below it; in an ordinary user's namespace the kernel gives no part of it without the rest.
+    operations.append(
+      .bind(
+        Bind(
+          source: "/sys", path: "/sys", recursive: host.privilege != .root, mapped: false, optional: false,
+          attributes: [.readOnly, .noSetID, .noDevices, .noExecute])))
+  }
+
   mutating func makeDevices() {
     operations.append(
       .memory("/dev", kind: .tmpfs, mode: 0o755, options: ["size=4m", "nr_inodes=64k"], attributes: .noSetID))
@@ -149,8 +161,12 @@ extension Planner {
   mutating func mountKernel() {
     let strict: MountFlags = [.noSetID, .noDevices, .noExecute]
     operations += [
-      .mount(filesystem: "proc", path: "/proc", options: [], attributes: strict),
-      .mount(filesystem: "sysfs", path: "/sys", options: [], attributes: strict.union(.readOnly)),
+      .mount(filesystem: "proc", path: "/proc", options: [], attributes: strict)
+    ]
+    if !sharesNetwork {
+      operations.append(.mount(filesystem: "sysfs", path: "/sys", options: [], attributes: strict.union(.readOnly)))
+    }
+    operations += [
       .mount(filesystem: "cgroup2", path: "/sys/fs/cgroup", options: [], attributes: strict),
       .mount(filesystem: "mqueue", path: "/dev/mqueue", options: [], attributes: strict),
       .mount(
@@ -158,10 +174,13 @@ extension Planner {
         attributes: [.noSetID, .noExecute]),
       .console("/dev/console", devpts: "/dev/pts"),
       .mount(filesystem: "proc", path: "/run/host/unmasked/proc", options: [], attributes: strict),
-      .mount(
-        filesystem: "sysfs", path: "/run/host/unmasked/sys", options: [],
-        attributes: host.hasReadOnlySysfs ? strict.union(.readOnly) : strict),
     ]
+    if !sharesNetwork {
+      operations.append(
+        .mount(
+          filesystem: "sysfs", path: "/run/host/unmasked/sys", options: [],
+          attributes: host.hasReadOnlySysfs ? strict.union(.readOnly) : strict))
+    }
     for path in [
       "/proc/kcore", "/proc/keys", "/proc/kallsyms", "/proc/kmsg", "/proc/sysrq-trigger", "/proc/timer_list",
       "/proc/sched_debug", "/proc/latency_stats", "/proc/kpagecount", "/proc/kpageflags", "/proc/kpagecgroup",

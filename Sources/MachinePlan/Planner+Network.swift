@@ -8,6 +8,9 @@ extension Planner {
     plan.mode = networkMode
     switch plan.mode {
     case .none: return plan
+    case .hostInsecure:
+      warnings.append(NetworkPlan.exposure)
+      return plan
     case .user:
       plan.forwarder = try forwarder()
       if !host.network.opensTun {
@@ -15,15 +18,14 @@ extension Planner {
           "/dev/net/tun is for the host's root only, so the machine is off the net: chmod 0666 /dev/net/tun")
       }
       plan.nameServer = UserNetwork.nameServer
-      plan.tap = tap(for: plan.forwarder)
-    case .sockets, .veth, .hostInsecure:
-      throw PlanError(
-        "Mode=\(plan.mode) is not there yet", advice: "set Mode=user or Mode=none", isHostsFault: true)
+      plan.interface = tap(for: plan.forwarder)
+    case .veth: try planVeth(&plan)
+    case .sockets: planSockets(&plan)
     }
     plan.ports = spec.network.ports
     try checkSocketUnits(plan.unitPorts)
     plan.hostPorts = spec.network.hostPorts
-    plan.handOff = spec.network.handOff
+    plan.handOff = spec.network.handOff || plan.mode == .sockets
     return plan
   }
 
@@ -67,6 +69,9 @@ extension Planner {
 
   var networkMode: NetworkMode { spec.network.mode ?? .user }
 
+  /// Whether the machine has no network namespace of its own.
+  var sharesNetwork: Bool { networkMode == .hostInsecure }
+
   private func forwarder() throws(PlanError) -> PlannedForwarder {
     guard host.network.hasTun else {
       throw PlanError("Mode=user needs /dev/net/tun", advice: "modprobe tun", isHostsFault: true)
@@ -97,8 +102,8 @@ extension Planner {
       isHostsFault: true)
   }
 
-  private func tap(for forwarder: PlannedForwarder?) -> TapDevice {
-    var tap = TapDevice(
+  private func tap(for forwarder: PlannedForwarder?) -> MachineInterface {
+    var tap = MachineInterface(
       name: UserNetwork.interface, hardware: hardwareAddress, mtu: UserNetwork.mtu,
       addresses: [
         InterfaceAddress(bytes: UserNetwork.address4.bytes, prefix: 24),
@@ -110,7 +115,7 @@ extension Planner {
   }
 
   /// `MAC=`, or else one that stays the same for the machine and is nobody's: local, and no group's.
-  private var hardwareAddress: [UInt8] {
+  var hardwareAddress: [UInt8] {
     if let mac = spec.network.mac { return mac.bytes }
     let digits = Array(machine.uuid.plain.utf8.prefix(12)).map { UInt8($0 > 57 ? ($0 | 0x20) - 87 : $0 - 48) }
     var bytes = stride(from: 0, to: digits.count - 1, by: 2).map { digits[$0] << 4 | digits[$0 + 1] }
@@ -121,50 +126,90 @@ extension Planner {
   /// What the machine's own programs find of its network. The interface has its addresses before any of them runs; a
   /// networkd gets a description of it all the same, because one that has no interface to manage waits for one.
   mutating func shapeNetwork(_ plan: NetworkPlan) {
-    guard let tap = plan.tap else { return }
+    if plan.mode == .hostInsecure { return shapeHostsResolvConf() }
+    guard let interface = plan.interface else { return }
     shapeResolvConf(plan)
     shapeSocketUnits(plan)
+    if plan.mode == .sockets { return skipWaitingForNetwork() }
     let folder = "/run/systemd/network"
     operations += [
       .directory(folder, mode: 0o755),
-      .file("\(folder)/90-henge.network", mode: 0o644, contents: Array(networkdFile(tap, plan).utf8)),
+      .file("\(folder)/90-henge.network", mode: 0o644, contents: Array(networkdFile(interface, plan).utf8)),
     ]
   }
 
-  private func networkdFile(_ tap: TapDevice, _ plan: NetworkPlan) -> String {
+  /// There is no interface that a service could wait for.
+  private mutating func skipWaitingForNetwork() {
+    let condition = "[Unit]\nConditionPathExists=!/run/host/container-manager\n"
+    operations.append(.directory("/run/systemd/system", mode: 0o755))
+    for service in ["systemd-networkd", "NetworkManager"] {
+      let folder = "/run/systemd/system/\(service)-wait-online.service.d"
+      operations += [
+        .directory(folder, mode: 0o755), .file("\(folder)/90-henge.conf", mode: 0o644, contents: Array(condition.utf8)),
+      ]
+    }
+  }
+
+  private func networkdFile(_ interface: MachineInterface, _ plan: NetworkPlan) -> String {
     var lines = [
       "# By Henge: the interface as it stands already. A file of the machine's own with a smaller number counts more.",
-      "[Match]", "Name=\(tap.name)", "",
+      "[Match]", "Name=\(interface.name)", "",
       "[Network]", "LinkLocalAddressing=ipv6", "IPv6AcceptRA=no", "ConfigureWithoutCarrier=yes",
       "IgnoreCarrierLoss=yes", "KeepConfiguration=static",
     ]
-    lines += [("\(UserNetwork.gateway4)", 4), ("\(UserNetwork.gateway6)", 16)].filter { gateway in
-      tap.gateways.contains { $0.count == gateway.1 }
-    }.map { "Gateway=\($0.0)" }
+    lines += interface.gateways.compactMap { IPAddress($0) }.map { "Gateway=\($0)" }
     lines += nameServers(plan).map { "DNS=\($0)" }
-    lines += [
-      "", "[Address]", "Address=\(UserNetwork.address4)/24", "", "[Address]", "Address=\(UserNetwork.address6)/64",
-      "DuplicateAddressDetection=none",
-    ]
+    for address in interface.addresses {
+      guard let shown = IPAddress(address.bytes) else { continue }
+      lines += ["", "[Address]", "Address=\(shown)/\(address.prefix)"]
+      if address.bytes.count == 16 { lines.append("DuplicateAddressDetection=none") }
+    }
     return lines.joined(separator: "\n") + "\n"
   }
 
+  /// `Mode=sockets`: nothing but the loopback, which has the machine's addresses, so that who looks finds that there
+  /// are such. Questions for names are packets, so a relay asks.
+  private mutating func planSockets(_ plan: inout NetworkPlan) {
+    var addresses = [InterfaceAddress(bytes: UserNetwork.address4.bytes, prefix: 32)]
+    // Where the host has no way, nobody looks for addresses of IPv6.
+    if host.network.routesIPv6 { addresses.append(InterfaceAddress(bytes: UserNetwork.address6.bytes, prefix: 128)) }
+    plan.interface = MachineInterface(name: "lo", hardware: [], mtu: 0, addresses: addresses, gateways: [])
+    plan.relayedServers = relayedServers(asked: spec.network.dns.isEmpty ? host.network.nameServers : spec.network.dns)
+  }
+
   private func nameServers(_ plan: NetworkPlan) -> [IPAddress] {
-    spec.network.dns.isEmpty ? [plan.nameServer].compactMap { $0 } : spec.network.dns
+    guard plan.mode != .sockets else { return plan.relayedServers.map(\.address) }
+    guard spec.network.dns.isEmpty else { return spec.network.dns }
+    return [plan.nameServer].compactMap { $0 } + plan.relayedServers.map(\.address)
   }
 
   /// `ResolvConf=auto`: a regular file that names who answers here. A root that cannot be written to keeps its own.
   private mutating func shapeResolvConf(_ plan: NetworkPlan) {
-    guard spec.exec.resolvConf == .auto, spec.files.volatile != .state else { return }
     let servers = nameServers(plan)
     guard !servers.isEmpty else { return }
+    writeResolvConf(Array(servers.map { "nameserver \($0)\n" }.joined().utf8))
+  }
+
+  /// Who shares the host's network asks whom the host asks, at its loopback as well.
+  private mutating func shapeHostsResolvConf() {
+    let servers = spec.network.dns.map { "nameserver \($0)\n" }.joined()
+    let contents = spec.network.dns.isEmpty ? host.network.resolvConf : Array(servers.utf8)
+    if !contents.isEmpty { writeResolvConf(contents) }
+  }
+
+  private mutating func writeResolvConf(_ contents: [UInt8]) {
+    guard spec.exec.resolvConf == .auto, spec.files.volatile != .state else { return }
     let text = "# Written by Henge at each start; ResolvConf=off keeps what is here.\n"
-    let lines = servers.map { "nameserver \($0)\n" }.joined()
-    operations.append(.file("/etc/resolv.conf", mode: 0o644, contents: Array((text + lines).utf8)))
+    operations.append(.file("/etc/resolv.conf", mode: 0o644, contents: Array(text.utf8) + contents))
   }
 }
 
 extension NetworkPlan {
+  /// What `Mode=host-insecure` gives away.
+  static let exposure =
+    "Mode=host-insecure: the machine shares the host's network: it reaches the host's loopback and abstract sockets, and "
+    + "what else listens, and takes ports of the host's"
+
   /// By the way of socket activation: from descriptor 3 on, with the number of the process that they are for, which in
   /// the machine is 1.
   func passSockets(to stage: inout StagePlan) {

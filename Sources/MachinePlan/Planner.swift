@@ -20,6 +20,7 @@ extension MachinePlan {
     let network = try planner.planNetwork()
     planner.checkInit()
     planner.makeSkeleton()
+    planner.showHostsSysfs()
     planner.makeDevices()
     planner.makeHostFolder()
     planner.leaveOutIdleGenerators()
@@ -31,7 +32,9 @@ extension MachinePlan {
     planner.operations.append(.sealMount("/run/host"))
     // After the last look at the host's own.
     if host.coversKernel { planner.operations.append(.showKernel) }
-    planner.operations += [.enterNamespaces, .hostname(planner.hostname), .adoptRoot]
+    planner.operations += [
+      .enterNamespaces(sharesNetwork: planner.sharesNetwork), .hostname(planner.hostname), .adoptRoot,
+    ]
     planner.mountKernel()
     planner.operations.append(.pivot)
     // While this is still all of the machine's root, who may do that without giving up new privileges.
@@ -154,13 +157,16 @@ struct Planner {
   /// Out of the bounding set, because units of stock images look there: with them kept, systemd starts units that then
   /// fail. `AUDIT_WRITE` stays: it is in the set that container engines hand to every container.
   var droppedCapabilities: [UInt32] {
-    let harmful: CapabilitySet = [.sysModule, .sysRawIO, .auditControl, .auditRead]
+    var harmful: CapabilitySet = [.sysModule, .sysRawIO, .auditControl, .auditRead]
+    // It counts for nothing in the host's network namespace: units that ask for it would start and fail.
+    if sharesNetwork { harmful.formUnion(.netAdmin) }
     let dropped = harmful.subtracting(spec.exec.capability).union(spec.exec.dropCapability)
     return dropped.numbers.map(UInt32.init).filter { $0 < host.capabilityCount }
   }
 }
 
 extension CapabilitySet {
+  static let netAdmin = CapabilitySet(rawValue: 1 << 12)
   static let sysModule = CapabilitySet(rawValue: 1 << 16)
   static let sysRawIO = CapabilitySet(rawValue: 1 << 17)
   static let auditControl = CapabilitySet(rawValue: 1 << 30)

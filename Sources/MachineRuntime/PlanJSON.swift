@@ -15,7 +15,7 @@ extension Supervisor {
     let (plan, warnings) = try makePlan(overrides: overrides)
     return [
       "warnings": JSON(warnings), "host": JSON(plan.hostSteps.flatMap(\.lines)),
-      "stage": JSON(plan.stage.operations.map(Self.words)),
+      "network": JSON(plan.network.lines), "stage": JSON(plan.stage.operations.map(Self.words)),
       "init": JSON(plan.stage.candidates), "arguments": JSON(plan.stage.arguments),
       "environment": JSON(plan.stage.environment),
     ]

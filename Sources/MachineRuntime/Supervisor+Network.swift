@@ -14,6 +14,17 @@ extension Supervisor {
       tell: { [unowned self] line in
         log.warning("\(name): network: \(line)")
         tell(event: "network", details: ["message": .string(line)])
+      },
+      noteFilter: { [unowned self] table, undo throws(Failure) in
+        state?.filter = table
+        try saveState()
+        self.undo.push(undo)
+      },
+      fail: { [unowned self] failure in
+        // Not from within what failed.
+        failing = try? loop.addTimer(after: 1) { [unowned self] in
+          if host != nil { _ = finish(failure) }
+        }
       })
     network = try networkBackend(for: plan, in: context)
   }

@@ -171,6 +171,7 @@ extension Supervisor {
     stage = nil
     endRun()
     network = nil
+    failing = nil
     console?.close()
     console = nil
     undo.run()

@@ -36,6 +36,8 @@ public final class Supervisor {
   var registration: MachinedRegistration?
   /// What connects the machine with the world outside; from when its network namespace is there.
   var network: (any NetworkBackend)?
+  /// The end of a machine that cannot have its network.
+  var failing: EventLoop.Source?
   /// Takes back everything on the host, last step first.
   let undo = UndoStack()
 

@@ -72,16 +72,42 @@ extension SpecParser {
 
   private mutating func checkNetworkMode() {
     guard let mode = spec.network.mode else { return }
+    refuse(forbidden(with: mode), with: mode)
     var pointless: [String] = []
     switch mode {
     case .none: pointless = ["Port", "HandOff", "HostPort", "DNS", "MAC", "Forwarder"]
-    case .hostInsecure: pointless = ["Port", "HandOff", "HostPort", "MAC", "Forwarder"]
+    case .hostInsecure: pointless = ["MAC", "Forwarder"]
     case .sockets: pointless = ["MAC", "Forwarder"]
     case .veth: pointless = ["Forwarder"]
     case .user: break
     }
     for key in pointless where origins[key] != nil {
       log.add(.warning, origin(key), "\(key)= has no effect with Mode=\(mode)")
+    }
+  }
+
+  /// What a mode cannot give, and an operator would miss or wrongly rely on.
+  private func forbidden(with mode: NetworkMode) -> [(key: String, reason: String)] {
+    let network = spec.network
+    switch mode {
+    case .hostInsecure:
+      return [
+        network.ports.isEmpty ? nil : ("Port", "the machine's programs listen on the host's own ports"),
+        network.hostPorts.isEmpty ? nil : ("HostPort", "all of the host's loopback is the machine's"),
+        network.handOff ? ("HandOff", "its connections are the host's already") : nil,
+      ].compactMap { $0 }
+    case .veth:
+      return network.handOff ? [("HandOff", "its packets are as fast, and go by the host's packet filter")] : []
+    case .sockets:
+      guard origins["HandOff"] != nil, !network.handOff else { return [] }
+      return [("HandOff", "what is not handed off there has no way out")]
+    default: return []
+    }
+  }
+
+  private mutating func refuse(_ keys: [(key: String, reason: String)], with mode: NetworkMode) {
+    for (key, reason) in keys {
+      log.add(.error, origin(key), "\(key)= cannot stand beside Mode=\(mode): \(reason)")
     }
   }
 }

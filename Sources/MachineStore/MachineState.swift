@@ -9,6 +9,8 @@ public struct MachineState: Sendable, Equatable {
   public var supervisor: Int32
   /// The machine's control group, with what is to be killed and removed should the supervisor be gone.
   public var cgroup: String?
+  /// Its table in the host's packet filter, which is also the name of the host's end of its pair.
+  public var filter: String?
   /// The leader's process id.
   public var leader: Int32?
   /// When the start began, in seconds since 1970.
@@ -27,6 +29,7 @@ public struct MachineState: Sendable, Equatable {
       "bootID": .string(bootID), "supervisor": JSON(supervisor), "started": JSON(started),
     ]
     if let cgroup { object["cgroup"] = .string(cgroup) }
+    if let filter { object["filter"] = .string(filter) }
     if let leader { object["leader"] = JSON(leader) }
     return object
   }
@@ -39,6 +42,7 @@ public struct MachineState: Sendable, Equatable {
     else { return nil }
     self.init(bootID: bootID, supervisor: supervisor, started: started)
     cgroup = json["cgroup"]?.stringValue
+    filter = json["filter"]?.stringValue
     leader = json["leader"]?.intValue.flatMap { Int32(exactly: $0) }
   }
 }

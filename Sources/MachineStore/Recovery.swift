@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 import Images
 import Linux
@@ -43,10 +44,10 @@ extension MachineStore {
     guard access(path, F_OK) == 0 else { return }
     // State of another boot speaks of processes and groups that are not ours.
     // Nor is a group of another name, should the file be damaged: all in it would be killed.
-    if let state = state(of: name), let cgroup = state.cgroup, state.bootID == (try? currentBootID()),
-      isGroup(cgroup, of: name)
-    {
-      try removeGroup(cgroup)
+    if let state = state(of: name), state.bootID == (try? currentBootID()) {
+      if let cgroup = state.cgroup, isGroup(cgroup, of: name) { try removeGroup(cgroup) }
+      // After the group: as long as something runs in there, the filter stands.
+      if let filter = state.filter, isFilter(filter, of: name) { try removeFilter(filter) }
     }
     try removeRuntimeFolder(of: name)
     if let record = try? record(of: name), record.isEphemeral { try discard(name, lock: lock) }
@@ -62,6 +63,21 @@ extension MachineStore {
     var id = last.dropFirst(prefix.utf8.count)
     if id.hasSuffix(".scope") { id = id.dropLast(6) }
     return id.utf8.count == 8 && id.allSatisfy(\.isHexDigit)
+  }
+
+  /// Whether a table is called as the planner calls those of a machine: by its name and the number of its ids.
+  private func isFilter(_ table: String, of name: MachineName) -> Bool {
+    let prefix = "he-\(name.description.prefix(7))-"
+    guard table.hasPrefix(prefix) else { return false }
+    let digits = table.dropFirst(prefix.utf8.count)
+    return digits.utf8.count == 4 && digits.allSatisfy(\.isHexDigit)
+  }
+
+  private func removeFilter(_ table: String) throws(Failure) {
+    // Gone with the machine's network namespace, unless somebody from outside is still in that.
+    let interface = clinux_interface_index(table)
+    if interface > 0 { _ = clinux_interface_remove(interface) }
+    try PacketFilter.remove(table: table)
   }
 
   private func removeGroup(_ path: String) throws(Failure) {

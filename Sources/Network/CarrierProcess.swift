@@ -15,6 +15,8 @@ final class CarrierProcess {
   private var lastWords: [UInt8] = []
   private var failure: Failure?
   private var onEnd: ((String) -> Void)?
+  /// How it ended; nil while it runs.
+  private(set) var exit: ProcessExit?
   private var commands: [(bytes: [UInt8], descriptor: Descriptor?)] = []
 
   /// - Parameters:
@@ -24,7 +26,8 @@ final class CarrierProcess {
   ///   - group: the control group that it is born in.
   ///   - onEnd: called once with why it ended; not after `end`.
   init(
-    _ request: CarrierRequest, network: Descriptor, extra: Descriptor, listener: Descriptor? = nil, run: NetworkRun,
+    _ request: CarrierRequest, network: Descriptor, extra: Descriptor? = nil, listener: Descriptor? = nil,
+    run: NetworkRun,
     group: CgroupDirectory, in context: NetworkContext,
     onEnd: @escaping (String) -> Void
   ) throws(Failure) {
@@ -116,7 +119,7 @@ final class CarrierProcess {
   private func ended() {
     takeMessage()
     for _ in 0..<4 { takeWords() }
-    let exit = (try? process.reap(wait: true)) ?? nil
+    exit = (try? process.reap(wait: true)) ?? nil
     let kept = sources
     sources = []
     let call = onEnd

@@ -10,25 +10,25 @@ import Varlink
 final class ForwardedNetwork: NetworkBackend {
   private let plan: NetworkPlan
   private let forwarder: PlannedForwarder
-  private let tap: TapDevice
+  private let tap: MachineInterface
   private let context: NetworkContext
   private var leader: Int32?
   private var keeper: Keeper?
   /// Its end closes with this process, whatever becomes of it; a forwarder that watches the other one ends then.
   private var lifeline: Descriptor?
-  /// Why there is no guard; nil where there is one, or where there is no forwarder yet.
-  private var unguarded: String?
-  private var isGuarded = false
+  private let guardian: Guardian
   private let publisher: PortPublisher
   private let doors: HostDoors
   private let handOff: HandOff?
 
-  init(_ plan: NetworkPlan, _ forwarder: PlannedForwarder, _ tap: TapDevice, in context: NetworkContext) throws(Failure)
+  init(_ plan: NetworkPlan, _ forwarder: PlannedForwarder, _ tap: MachineInterface, in context: NetworkContext)
+    throws(Failure)
   {
     self.plan = plan
     self.forwarder = forwarder
     self.tap = tap
     self.context = context
+    guardian = Guardian(context.tell)
     publisher = try PortPublisher(plan.ports, to: tap.addresses.map(\.bytes), in: context)
     doors = try HostDoors(plan.hostPorts, in: context)
     handOff = plan.handOff ? try HandOff(by: tap.name, in: context) : nil
@@ -41,7 +41,7 @@ final class ForwardedNetwork: NetworkBackend {
     let network = try Descriptor.open("/proc/\(run.leader)/ns/net")
     let lifeline = try SocketPair(packets: false)
     self.lifeline = lifeline.first
-    setGuard(over: run.guarded)
+    guardian.set(over: run.guarded)
     let request = CarrierRequest.forward(
       ForwardRequest(
         supervisor: getpid(), workplace: context.workplace, tap: tap, program: forwarder.path,
@@ -55,19 +55,6 @@ final class ForwardedNetwork: NetworkBackend {
     handOff?.start(for: run, network: network)
     publisher.start(for: run, network: network)
     doors.start(for: run, network: network)
-  }
-
-  /// The group, and with it the guard, stays while the machine boots anew.
-  private func setGuard(over group: CgroupDirectory) {
-    guard !isGuarded else { return }
-    do {
-      try Guard.set(over: group)
-      isGuarded = true
-      unguarded = nil
-    } catch {
-      unguarded = error.reason
-      context.tell("\(error.description): the host's own addresses can be reached from the machine")
-    }
   }
 
   func stop() {
@@ -91,10 +78,8 @@ final class ForwardedNetwork: NetworkBackend {
   var description: String {
     let why = forwarder.reason.isEmpty ? "" : ": \(forwarder.reason)"
     let addresses = tap.addresses.compactMap { IPAddress($0.bytes)?.description }
-    let shown = ports.prefix(16).map(\.description) + (ports.count > 16 ? ["…"] : [])
-    let published = shown.isEmpty ? [] : ["ports \(shown.joined(separator: " "))"]
     let handedOff = handOff.map { [$0.description] } ?? []
-    return (["user (\(forwarder.kind)\(why))"] + addresses + handedOff + published).joined(separator: ", ")
+    return (["user (\(forwarder.kind)\(why))"] + addresses + handedOff + publisher.descriptions).joined(separator: ", ")
   }
 
   var state: JSON {
@@ -102,10 +87,9 @@ final class ForwardedNetwork: NetworkBackend {
     return [
       "mode": .string(NetworkMode.user.rawValue), "forwarder": .string(forwarder.kind.rawValue),
       "reason": .string(forwarder.reason), "process": keeper?.process.map { JSON($0.id) } ?? .null,
-      "guarded": .bool(isGuarded), "unguarded": JSON(unguarded),
+      "guarded": .bool(guardian.isSet), "unguarded": JSON(guardian.lacking),
       "restarts": JSON(keeper?.restarts ?? 0), "lastEnd": JSON(keeper?.lastEnd), "interface": .string(tap.name),
-      "addresses": .array(
-        tap.addresses.compactMap { address in IPAddress(address.bytes).map { .string("\($0)/\(address.prefix)") } }),
+      "addresses": tap.addressesState,
       "ports": JSON(ports.map(\.description)), "relay": publisher.state, "hostRelay": doors.state,
       "handOff": handOff?.state ?? .null,
       "bytesReceived": JSON(counters?.received ?? 0), "bytesSent": JSON(counters?.sent ?? 0),

@@ -7,18 +7,18 @@ enum ForwarderProgram {
   /// Where the forwarder finds the machine's network namespace, and nothing that could become another one meanwhile.
   private static let namespace = "/proc/self/fd/\(CarrierDescriptor.network)"
 
-  static func arguments(_ forwarder: PlannedForwarder, tap: TapDevice) -> [String] {
+  static func arguments(_ forwarder: PlannedForwarder, tap: MachineInterface) -> [String] {
     forwarder.kind == .pasta ? pasta(tap) : slirp4netns(tap)
   }
 
-  private static func slirp4netns(_ tap: TapDevice) -> [String] {
+  private static func slirp4netns(_ tap: MachineInterface) -> [String] {
     [
       "slirp4netns", "--mtu=\(tap.mtu)", "--enable-ipv6", "--disable-host-loopback", "--enable-sandbox",
       "--enable-seccomp", "--exit-fd=\(CarrierDescriptor.extra)", "--netns-type=path", namespace, tap.name,
     ]
   }
 
-  private static func pasta(_ tap: TapDevice) -> [String] {
+  private static func pasta(_ tap: MachineInterface) -> [String] {
     [
       "pasta", "--foreground", "--quiet", "--netns", namespace, "--no-netns-quit", "--ns-ifname", tap.name,
       "--mtu", "\(tap.mtu)", "--address", "\(UserNetwork.address4)", "--netmask", "24",

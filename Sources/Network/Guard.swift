@@ -1,6 +1,7 @@
 import CLinux
 import Glibc
 import Linux
+import MachinePlan
 import MachineSpec
 import StageProtocol
 
@@ -12,7 +13,10 @@ enum Guard {
   ///
   /// - Throws: `Failure` where this process may not, or the kernel cannot.
   static func set(over group: CgroupDirectory) throws(Failure) {
-    let servers = nameServers()
+    // Often one on its loopback.
+    let path = "/etc/resolv.conf"
+    let text = (try? Descriptor.open(path).readAll(limit: 65536, subject: path)) ?? []
+    let servers = NetworkFacts.nameServers(in: text)
     let four = servers.filter { if case .v4 = $0 { true } else { false } }.prefix(8)
     let six = servers.filter { if case .v6 = $0 { true } else { false } }.prefix(8)
     let closed = ClosedAddresses.prefixes.map { prefix in
@@ -26,17 +30,29 @@ enum Guard {
     let program = Descriptor(adopting: try check(number, "load", "the guard of the forwarder's packets"))
     try check(clinux_guard_attach(group.descriptor.raw, program.raw), "set a guard over", group.path)
   }
+}
 
-  /// Those that the host itself asks: often one on its loopback.
-  private static func nameServers() -> [IPAddress] {
-    guard let bytes = try? Descriptor.open("/etc/resolv.conf").readAll(limit: 65536, subject: "resolv.conf") else {
-      return []
-    }
-    return String(decoding: bytes, as: UTF8.self).split(separator: "\n").compactMap { line in
-      let words = line.split { $0 == " " || $0 == "\t" }
-      guard words.count > 1, words[0] == "nameserver" else { return nil }
-      // Without the interface that a link-local address is at.
-      return try? IPAddress(String(words[1].prefix { $0 != "%" }))
+/// The guard of one machine, and whether there is one.
+final class Guardian {
+  private let tell: (String) -> Void
+  private(set) var isSet = false
+  /// Why there is none; nil where there is one, or where none was set yet.
+  private(set) var lacking: String?
+
+  init(_ tell: @escaping (String) -> Void) {
+    self.tell = tell
+  }
+
+  /// The group, and with it the guard, stays while the machine boots anew.
+  func set(over group: CgroupDirectory) {
+    guard !isSet else { return }
+    do {
+      try Guard.set(over: group)
+      isSet = true
+      lacking = nil
+    } catch {
+      lacking = error.reason
+      tell("\(error.description): the host's own addresses can be reached from the machine")
     }
   }
 }

@@ -9,6 +9,7 @@ import Varlink
 final class HandOff {
   private let context: NetworkContext
   private let interface: String
+  private let isRequired: Bool
   private let memory: Descriptor
   private var keeper: Keeper?
   private var listener: Descriptor?
@@ -16,9 +17,13 @@ final class HandOff {
   private var failures = 0
   private var lastBegun: UInt64?
 
-  init(by interface: String, in context: NetworkContext) throws(Failure) {
+  /// - Parameters:
+  ///   - interface: the one that leads outside; empty where there is none.
+  ///   - isRequired: whether the machine has no other way: it is taken down where no broker can be set up.
+  init(by interface: String, isRequired: Bool = false, in context: NetworkContext) throws(Failure) {
     self.context = context
     self.interface = interface
+    self.isRequired = isRequired
     memory = Descriptor(adopting: try check(clinux_memfd_create("hand-off", false), "make an anonymous file"))
     try check(ftruncate(memory.raw, off_t(HandOffMemory.size)), "make room for", "counters")
   }
@@ -57,6 +62,11 @@ final class HandOff {
     _ = pread(memory.raw, &begun, 8, off_t(HandOffMemory.begun))
     if !isPassing { failures = begun == lastBegun ? failures + 1 : 0 }
     lastBegun = begun
+    guard isPassing, isRequired, begun == 0 else { return }
+    context.fail(
+      Failure(
+        "hand off", "connections", keeper?.lastEnd ?? "no broker can be set up",
+        advice: "set Mode=user, which has packets to fall back to", kind: .refused))
   }
 
   /// A call that was in hand when another run of the machine ended.
@@ -75,7 +85,8 @@ final class HandOff {
     if isPassing { return "hand-off (off: \(keeper?.lastEnd ?? "no broker"))" }
     let values = values
     let back = HandOffCounter.fallenBack.reduce(0) { $0 &+ values[$1.rawValue] }
-    return "hand-off (\(values[HandOffCounter.handedOver.rawValue]) handed over, \(back) left to packets)"
+    let rest = interface.isEmpty ? "stayed inside" : "left to packets"
+    return "hand-off (\(values[HandOffCounter.handedOver.rawValue]) handed over, \(back) \(rest))"
   }
 
   var state: JSON {

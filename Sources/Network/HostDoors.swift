@@ -5,24 +5,36 @@ import MachineSpec
 import StageProtocol
 import Varlink
 
-/// `HostPort=`: the few ports on the host's loopback that the machine may reach, at an address that nothing else in the
-/// machine has. There is a relay for them on the host's side; whatever is not named here has no way through it.
+/// The few places of the host's that the machine may reach, at addresses that nothing else in the machine has: ports on
+/// the host's loopback by `HostPort=`, and name servers. There is a relay for them on the host's side; whatever is not
+/// named here has no way through it.
 final class HostDoors {
   private let context: NetworkContext
   private let doors: [RelayDoor]
   private let counters: Counters
   private var keeper: Keeper?
 
-  init(_ ports: [HostPort], in context: NetworkContext) throws(Failure) {
+  init(_ ports: [HostPort], _ servers: [RelayedServer] = [], in context: NetworkContext) throws(Failure) {
     self.context = context
-    doors = ports.flatMap { port in
-      port.range.ports.map {
-        RelayDoor(datagrams: port.transport == .udp, address: UserNetwork.host4.bytes, port: $0)
+    let loopback = [[127, 0, 0, 1], [UInt8](repeating: 0, count: 15) + [1]]
+    let named = ports.flatMap { port in
+      port.range.ports.map { number in
+        RelayDoor(
+          datagrams: port.transport == .udp, address: UserNetwork.host4.bytes, port: number,
+          targets: loopback.map { RelayTarget(address: $0, port: number) })
       }
     }
-    guard doors.count <= 512 else {
+    guard named.count <= 512 else {
       throw Failure("open", "HostPort=", "a machine reaches at most 512 ports of the host", kind: .usage)
     }
+    doors =
+      servers.flatMap { server in
+        [true, false].map {
+          RelayDoor(
+            datagrams: $0, address: server.address.bytes, port: 53,
+            targets: [RelayTarget(address: server.server.bytes, port: 53)])
+        }
+      } + named
     counters = try Counters()
   }
 

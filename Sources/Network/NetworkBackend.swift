@@ -1,6 +1,7 @@
 import Linux
 import MachinePlan
 import MachineSpec
+import StageProtocol
 import Systemd
 import Varlink
 
@@ -52,16 +53,24 @@ public struct NetworkContext {
   public var program: () throws(Failure) -> Descriptor
   /// Told what happens, one line each.
   public var tell: (String) -> Void
+  /// Told of a table of the host's packet filter, and what takes it back, before it is made.
+  public var noteFilter: (_ table: String, _ undo: @escaping () -> Void) throws(Failure) -> Void
+  /// Told that the machine cannot have its network after all: it is taken down then.
+  public var fail: (Failure) -> Void
 
   /// What a back end has from its supervisor.
   public init(
     loop: EventLoop, workplace: String, program: @escaping () throws(Failure) -> Descriptor,
-    tell: @escaping (String) -> Void
+    tell: @escaping (String) -> Void,
+    noteFilter: @escaping (_ table: String, _ undo: @escaping () -> Void) throws(Failure) -> Void,
+    fail: @escaping (Failure) -> Void
   ) {
     self.loop = loop
     self.workplace = workplace
     self.program = program
     self.tell = tell
+    self.noteFilter = noteFilter
+    self.fail = fail
   }
 }
 
@@ -94,8 +103,12 @@ public struct NetworkRun {
 /// The back end that a plan asks for, with its ports taken: what cannot be published is refused here, before anything
 /// of the machine runs.
 public func networkBackend(for plan: NetworkPlan, in context: NetworkContext) throws(Failure) -> any NetworkBackend {
-  guard let forwarder = plan.forwarder, let tap = plan.tap else { return LoopbackOnly() }
-  return try ForwardedNetwork(plan, forwarder, tap, in: context)
+  if plan.mode == .hostInsecure { return HostNetwork() }
+  guard let interface = plan.interface else { return LoopbackOnly() }
+  if let veth = plan.veth { return try VethNetwork(plan, veth, interface, in: context) }
+  if plan.mode == .sockets { return try SocketNetwork(plan, interface, in: context) }
+  guard let forwarder = plan.forwarder else { return LoopbackOnly() }
+  return try ForwardedNetwork(plan, forwarder, interface, in: context)
 }
 
 /// A network namespace with nothing in it but the loopback interface, which the machine's systemd brings up.
@@ -117,5 +130,12 @@ final class LoopbackOnly: NetworkBackend {
 
   func withdraw(_ port: PublishedPort) throws(Failure) {
     throw Failure("withdraw", port.description, "it is not published", kind: .notFound)
+  }
+}
+
+extension MachineInterface {
+  /// Its addresses, for `status --json`.
+  var addressesState: JSON {
+    .array(addresses.compactMap { address in IPAddress(address.bytes).map { .string("\($0)/\(address.prefix)") } })
   }
 }

@@ -44,6 +44,12 @@ final class PortPublisher {
 
   var ports: [PublishedPort] { published.map(\.port) }
 
+  /// The ports as a part of a line for the operator; nothing where there are none.
+  var descriptions: [String] {
+    let shown = ports.prefix(16).map(\.description) + (ports.count > 16 ? ["…"] : [])
+    return shown.isEmpty ? [] : ["ports \(shown.joined(separator: " "))"]
+  }
+
   private func add(_ port: PublishedPort) throws(Failure) {
     if let other = published.first(where: { $0.port.collides(with: port) }) {
       throw Failure("publish", "\(port)", "the machine has '\(other.port)' already", kind: .refused)

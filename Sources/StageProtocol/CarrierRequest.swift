@@ -6,6 +6,8 @@ public enum CarrierRequest: Sendable, Equatable {
   case relay(RelayRequest)
   /// Makes the machine's connections on the host.
   case broker(BrokerRequest)
+  /// Gives the machine's network namespace its interface, and ends.
+  case attach(AttachRequest)
 }
 
 /// A forwarder to become.
@@ -15,14 +17,14 @@ public struct ForwardRequest: Sendable, Equatable {
   /// A folder of the host's to put its own small root together on.
   public var workplace: String
   /// The tap device.
-  public var tap: TapDevice
+  public var tap: MachineInterface
   /// The program, as an absolute path on the host, and its arguments from its own name on.
   public var program: String
   /// The argument list, from the program's own name on.
   public var arguments: [String]
 
   /// A forwarder to become.
-  public init(supervisor: Int32, workplace: String, tap: TapDevice, program: String, arguments: [String]) {
+  public init(supervisor: Int32, workplace: String, tap: MachineInterface, program: String, arguments: [String]) {
     self.supervisor = supervisor
     self.workplace = workplace
     self.tap = tap
@@ -31,20 +33,54 @@ public struct ForwardRequest: Sendable, Equatable {
   }
 }
 
-/// A tap device as it stands in the machine's network namespace.
-public struct TapDevice: Sendable, Equatable {
-  /// Its name.
+/// An interface to give to a machine.
+public struct AttachRequest: Sendable, Equatable {
+  /// The process that it ends with.
+  public var supervisor: Int32
+  /// The end that stays on the host, of a pair to make; nil for an interface that is there already.
+  public var hostEnd: HostEnd?
+  /// The machine's.
+  public var interface: MachineInterface
+
+  /// An interface to give to a machine.
+  public init(supervisor: Int32, hostEnd: HostEnd? = nil, interface: MachineInterface) {
+    self.supervisor = supervisor
+    self.hostEnd = hostEnd
+    self.interface = interface
+  }
+}
+
+/// The host's end of a pair of virtual Ethernet devices.
+public struct HostEnd: Sendable, Equatable {
+  /// Its name, of 15 bytes at most.
   public var name: String
   /// Its Ethernet address, six bytes.
   public var hardware: [UInt8]
-  /// The size of its largest packet, in bytes.
+  /// Its addresses: the machine's gateways.
+  public var addresses: [InterfaceAddress]
+
+  /// The host's end of a pair.
+  public init(name: String, hardware: [UInt8], addresses: [InterfaceAddress]) {
+    self.name = name
+    self.hardware = hardware
+    self.addresses = addresses
+  }
+}
+
+/// An interface as it stands in the machine's network namespace.
+public struct MachineInterface: Sendable, Equatable {
+  /// Its name.
+  public var name: String
+  /// Its Ethernet address, six bytes; none for the loopback, which has none.
+  public var hardware: [UInt8]
+  /// The size of its largest packet, in bytes; 0 stays as it is.
   public var mtu: UInt32
   /// Its addresses, each of 4 or 16 bytes, with the bits of the network's part.
   public var addresses: [InterfaceAddress]
   /// The gateways of the default routes, each of 4 or 16 bytes.
   public var gateways: [[UInt8]]
 
-  /// A tap device.
+  /// An interface.
   public init(
     name: String, hardware: [UInt8], mtu: UInt32, addresses: [InterfaceAddress], gateways: [[UInt8]]
   ) {
@@ -88,20 +124,23 @@ public struct RelayRequest: Sendable, Equatable {
   }
 }
 
-/// A place in the machine's network namespace that leads to the host's loopback.
+/// A place in the machine's network namespace that leads to the host.
 public struct RelayDoor: Sendable, Equatable {
   /// Whether it is UDP, or else TCP.
   public var datagrams: Bool
   /// The address to listen on, 4 bytes; the loopback interface gets it.
   public var address: [UInt8]
-  /// The port, on both sides.
+  /// The port to listen on.
   public var port: UInt16
+  /// Where it leads, as seen from the host.
+  public var targets: [RelayTarget]
 
-  /// A way to the host's loopback.
-  public init(datagrams: Bool, address: [UInt8], port: UInt16) {
+  /// A way to the host.
+  public init(datagrams: Bool, address: [UInt8], port: UInt16, targets: [RelayTarget]) {
     self.datagrams = datagrams
     self.address = address
     self.port = port
+    self.targets = targets
   }
 }
 

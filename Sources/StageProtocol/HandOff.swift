@@ -4,7 +4,8 @@ public struct BrokerRequest: Sendable, Equatable {
   public var supervisor: Int32
   /// A folder of the host's to leave the host's files from.
   public var workplace: String
-  /// The machine's interface that leads outside: only what would leave by it is handed off.
+  /// The machine's interface that leads outside: only what would leave by it is handed off. Empty where there is none:
+  /// whatever the machine has no route to is handed off then.
   public var interface: String
   /// Whether it only lets every connection go on, and hands none over: for where it could not be set up to do more.
   public var isPassing: Bool

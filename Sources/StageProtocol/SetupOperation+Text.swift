@@ -23,7 +23,8 @@ extension SetupOperation: CustomStringConvertible {
     case .watchedFolder(let path, _): "make the folder \(path), to be watched"
     case .sealMount(let path): "make \(path) read-only"
     case .showKernel: "put a proc and a sysfs without covers in sight"
-    case .enterNamespaces: "enter the machine's namespaces as process 1"
+    case .enterNamespaces(let sharesNetwork):
+      "enter the machine's namespaces as process 1\(sharesNetwork ? ", and stay in the host's network" : "")"
     case .hostname(let name): "set the host name \(name)"
     case .adoptRoot: "take the root into the new mount namespace"
     case .mount(let filesystem, let path, let options, let flags):

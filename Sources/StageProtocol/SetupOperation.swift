@@ -38,8 +38,9 @@ public enum SetupOperation: Sendable, Equatable {
   case sealMount(String)
   /// Mounts a proc and a sysfs without covers over those in sight, as far as there is a right to.
   case showKernel
-  /// Joins the machine's user namespace and goes on as process 1 of new namespaces of every other kind.
-  case enterNamespaces
+  /// Joins the machine's user namespace and goes on as process 1 of new namespaces of every other kind; of the network,
+  /// unless it shares the host's.
+  case enterNamespaces(sharesNetwork: Bool = false)
   /// Sets the host name.
   case hostname(String)
   /// Puts the machine's root on top of itself: a mount that this namespace may pivot into.

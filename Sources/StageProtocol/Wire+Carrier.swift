@@ -7,13 +7,7 @@ extension CarrierRequest {
       writer.byte(1)
       writer.integer(request.supervisor)
       writer.text(request.workplace)
-      writer.text(request.tap.name)
-      writer.data(request.tap.hardware)
-      writer.integer(request.tap.mtu)
-      writer.list(request.tap.addresses) {
-        $0.data($1.bytes); $0.byte($1.prefix)
-      }
-      writer.list(request.tap.gateways) { $0.data($1) }
+      writer.interface(request.tap)
       writer.text(request.program)
       writer.list(request.arguments) { $0.text($1) }
     case .relay(let request):
@@ -21,7 +15,7 @@ extension CarrierRequest {
       writer.integer(request.supervisor)
       writer.text(request.workplace)
       writer.list(request.doors) {
-        $0.bool($1.datagrams); $0.data($1.address); $0.integer($1.port)
+        $0.bool($1.datagrams); $0.data($1.address); $0.integer($1.port); $0.targets($1.targets)
       }
     case .broker(let request):
       writer.byte(3)
@@ -29,6 +23,16 @@ extension CarrierRequest {
       writer.text(request.workplace)
       writer.text(request.interface)
       writer.bool(request.isPassing)
+    case .attach(let request):
+      writer.byte(4)
+      writer.integer(request.supervisor)
+      writer.bool(request.hostEnd != nil)
+      if let end = request.hostEnd {
+        writer.text(end.name)
+        writer.data(end.hardware)
+        writer.addresses(end.addresses)
+      }
+      writer.interface(request.interface)
     }
     return writer.bytes
   }
@@ -43,24 +47,29 @@ extension CarrierRequest {
       self = .forward(
         ForwardRequest(
           supervisor: try reader.integer(), workplace: try reader.text(),
-          tap: TapDevice(
-            name: try reader.text(), hardware: try reader.hardwareAddress(), mtu: try reader.integer(),
-            addresses: try reader.list { (reader) throws(WireError) in
-              InterfaceAddress(bytes: try reader.address(), prefix: try reader.byte())
-            }, gateways: try reader.list { (reader) throws(WireError) in try reader.address() }),
-          program: try reader.text(), arguments: try reader.texts()))
+          tap: try reader.interface(), program: try reader.text(), arguments: try reader.texts()))
     case 2:
       self = .relay(
         RelayRequest(
           supervisor: try reader.integer(), workplace: try reader.text(),
           doors: try reader.list { (reader) throws(WireError) in
-            RelayDoor(datagrams: try reader.bool(), address: try reader.address(), port: try reader.integer())
+            RelayDoor(
+              datagrams: try reader.bool(), address: try reader.address(), port: try reader.integer(),
+              targets: try reader.targets())
           }))
     case 3:
       self = .broker(
         BrokerRequest(
           supervisor: try reader.integer(), workplace: try reader.text(), interface: try reader.text(),
           isPassing: try reader.bool()))
+    case 4:
+      let supervisor: Int32 = try reader.integer()
+      var end: HostEnd?
+      if try reader.bool() {
+        end = HostEnd(
+          name: try reader.text(), hardware: try reader.hardwareAddress(), addresses: try reader.addresses())
+      }
+      self = .attach(AttachRequest(supervisor: supervisor, hostEnd: end, interface: try reader.interface()))
     default: throw WireError(expected: "a request to a carrier")
     }
     guard reader.isAtEnd else { throw WireError(expected: "the end of the request") }
@@ -76,9 +85,7 @@ extension RelayCommand {
       writer.byte(1)
       writer.integer(id)
       writer.bool(datagrams)
-      writer.list(targets) {
-        $0.data($1.address); $0.integer($1.port)
-      }
+      writer.targets(targets)
     case .withdraw(let id):
       writer.byte(2)
       writer.integer(id)
@@ -95,9 +102,7 @@ extension RelayCommand {
     case 1:
       self = .publish(
         id: try reader.integer(), datagrams: try reader.bool(),
-        targets: try reader.list { (reader) throws(WireError) in
-          RelayTarget(address: try reader.address(), port: try reader.integer())
-        })
+        targets: try reader.targets())
     case 2: self = .withdraw(id: try reader.integer())
     default: throw WireError(expected: "a command to a relay")
     }
@@ -105,7 +110,47 @@ extension RelayCommand {
   }
 }
 
+extension WireWriter {
+  fileprivate mutating func interface(_ interface: MachineInterface) {
+    text(interface.name)
+    data(interface.hardware)
+    integer(interface.mtu)
+    addresses(interface.addresses)
+    list(interface.gateways) { $0.data($1) }
+  }
+
+  fileprivate mutating func addresses(_ addresses: [InterfaceAddress]) {
+    list(addresses) {
+      $0.data($1.bytes); $0.byte($1.prefix)
+    }
+  }
+
+  fileprivate mutating func targets(_ targets: [RelayTarget]) {
+    list(targets) {
+      $0.data($1.address); $0.integer($1.port)
+    }
+  }
+}
+
 extension WireReader {
+  fileprivate mutating func interface() throws(WireError) -> MachineInterface {
+    MachineInterface(
+      name: try text(), hardware: try hardwareAddress(), mtu: try integer(), addresses: try addresses(),
+      gateways: try list { (reader) throws(WireError) in try reader.address() })
+  }
+
+  fileprivate mutating func addresses() throws(WireError) -> [InterfaceAddress] {
+    try list { (reader) throws(WireError) in
+      InterfaceAddress(bytes: try reader.address(), prefix: try reader.byte())
+    }
+  }
+
+  fileprivate mutating func targets() throws(WireError) -> [RelayTarget] {
+    try list { (reader) throws(WireError) in
+      RelayTarget(address: try reader.address(), port: try reader.integer())
+    }
+  }
+
   fileprivate mutating func address() throws(WireError) -> [UInt8] {
     let bytes = try data()
     guard bytes.count == 4 || bytes.count == 16 else { throw WireError(expected: "an address of 4 or 16 bytes") }
@@ -114,7 +159,7 @@ extension WireReader {
 
   fileprivate mutating func hardwareAddress() throws(WireError) -> [UInt8] {
     let bytes = try data()
-    guard bytes.count == 6 else { throw WireError(expected: "an address of 6 bytes") }
+    guard bytes.count == 6 || bytes.isEmpty else { throw WireError(expected: "an address of 6 bytes, or none") }
     return bytes
   }
 }

@@ -24,7 +24,7 @@ extension WireWriter {
       integer(mode)
     case .sealMount(let path): byte(13); text(path)
     case .showKernel: byte(20)
-    case .enterNamespaces: byte(14)
+    case .enterNamespaces(let sharesNetwork): byte(14); bool(sharesNetwork)
     case .hostname(let name): byte(15); text(name)
     case .adoptRoot: byte(16)
     case .mount(let filesystem, let path, let options, let attributes):
@@ -82,7 +82,7 @@ extension WireReader {
     case 11: return .device(try text(), major: try integer(), minor: try integer())
     case 12: return .notifySocket(try text())
     case 13: return .sealMount(try text())
-    case 14: return .enterNamespaces
+    case 14: return .enterNamespaces(sharesNetwork: try bool())
     case 20: return .showKernel
     case 15: return .hostname(try text())
     case 16: return .adoptRoot

@@ -75,7 +75,8 @@ extension Setup {
     let listener = clinux_trap_set()
     let number = errno
     guard listener >= 0 else {
-      let advice = "what this machine is started in is watched already, such as a machine with hand-off: set HandOff=no"
+      let advice =
+        "what this machine is started in is watched already, such as a machine with hand-off: HandOff=no, or another Mode="
       throw Failure(
         "watch", "connections", errno: .init(rawValue: number), advice: number == EBUSY ? advice : nil, kind: .refused)
     }

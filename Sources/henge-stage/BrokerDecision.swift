@@ -148,10 +148,13 @@ final class Broker {
     }
     if peer.isLoopback { return .goOn(.inside) }
     var route = clinux_route()
-    // Where the machine itself knows no way its own kernel says so.
-    guard clinux_route_find(inside.raw, peer.host, peer.host.count, &route) == 0 else { return .goOn(nil) }
-    guard route.is_unicast, route.has_gateway, clinux_route_is_named(inside.raw, route.interface, interface) else {
-      return .goOn(.inside)
+    if clinux_route_find(inside.raw, peer.host, peer.host.count, &route) == 0 {
+      guard !interface.isEmpty, route.is_unicast, route.has_gateway,
+        clinux_route_is_named(inside.raw, route.interface, interface)
+      else { return .goOn(.inside) }
+    } else {
+      // Where the machine itself knows no way its own kernel says so; unless no way is what it was given.
+      guard interface.isEmpty, errno == ENETUNREACH else { return .goOn(nil) }
     }
     if ClosedAddresses.holds(peer.host) { return .goOn(.closed) }
     guard clinux_route_find(outside.raw, peer.host, peer.host.count, &route) == 0 else { return unreachable(errno) }

@@ -17,6 +17,7 @@ func carry(_ bytes: [UInt8], userNamespace: UserNamespace, channel: Channel) thr
   case .forward(let forward): try become(forward, userNamespace: userNamespace)
   case .relay(let relay): try run(relay, userNamespace: userNamespace, channel: channel)
   case .broker(let broker): try run(broker, userNamespace: userNamespace)
+  case .attach(let request): try attach(request)
   }
 }
 
@@ -62,30 +63,60 @@ private func become(_ request: ForwardRequest, userNamespace: UserNamespace) thr
 }
 
 /// In the machine's network namespace, with the host's rights: the host may keep `/dev/net/tun` for its root.
-private func prepare(_ tap: TapDevice) throws(Failure) {
+private func prepare(_ tap: MachineInterface) throws(Failure) {
   let device = try Descriptor.open("/dev/net/tun", .readWrite)
   try check(clinux_tap_make(device.raw, tap.name), "make the tap device", tap.name)
-  let index = clinux_interface_index(tap.name)
-  guard index > 0 else { throw Failure("find", tap.name, "it is gone") }
-  // Its addresses are ours to give: a forwarder's advertisement would add a second one.
-  write("0", toSetting: "ipv6/conf/\(tap.name)/accept_ra")
   // A forwarder that is busy, or just being started again, answers late, and nobody else ever will: after the usual 3 s
   // every connection under way would be told that there is no route.
   for setting in ["ipv4", "ipv6"].flatMap({ ["\($0)/neigh/\(tap.name)/ucast", "\($0)/neigh/\(tap.name)/mcast"] }) {
     write("30", toSetting: "\(setting)_solicit")
   }
-  try check(clinux_interface_set_up(index, tap.hardware, tap.mtu), "bring up", tap.name)
-  for address in tap.addresses {
-    let result = clinux_address_add(index, address.bytes, address.bytes.count, UInt32(address.prefix))
-    // A kernel without IPv6 does without it.
-    if address.bytes.count == 4 { try check(result, "give an address to", tap.name) }
-  }
-  for gateway in tap.gateways {
-    let result = clinux_route_add_default(index, gateway, gateway.count)
-    if gateway.count == 4 { try check(result, "set the default route of", tap.name) }
-  }
+  try settle(tap)
+}
+
+/// In the machine's network namespace: an interface that is there gets everything else.
+private func settle(_ interface: MachineInterface) throws(Failure) {
   let loopback = clinux_interface_index("lo")
   if loopback > 0 { _ = clinux_interface_set_up(loopback, nil, 0) }
+  let index = try bringUp(interface.name, interface.hardware, interface.mtu, interface.addresses)
+  for gateway in interface.gateways {
+    let result = clinux_route_add_default(index, gateway, gateway.count)
+    if gateway.count == 4 { try check(result, "set the default route of", interface.name) }
+  }
+}
+
+private func bringUp(
+  _ name: String, _ hardware: [UInt8], _ mtu: UInt32, _ addresses: [InterfaceAddress]
+) throws(Failure) -> UInt32 {
+  let index = clinux_interface_index(name)
+  guard index > 0 else { throw Failure("find", name, "it is gone") }
+  // Its addresses are ours to give: an advertisement from the other side would add a second one.
+  write("0", toSetting: "ipv6/conf/\(name)/accept_ra")
+  let result =
+    hardware.isEmpty ? clinux_interface_set_up(index, nil, mtu) : clinux_interface_set_up(index, hardware, mtu)
+  try check(result, "bring up", name)
+  for address in addresses {
+    let result = clinux_address_add(index, address.bytes, address.bytes.count, UInt32(address.prefix))
+    // A kernel without IPv6 does without it.
+    if address.bytes.count == 4 { try check(result, "give an address to", name) }
+  }
+  return index
+}
+
+/// Makes a pair, from the host's side, and sets up both ends; or only what is in the machine's network namespace.
+private func attach(_ request: AttachRequest) throws(Failure) -> Never {
+  let network = Descriptor(adopting: CarrierDescriptor.network)
+  try follow(request.supervisor)
+  if let end = request.hostEnd {
+    // Of a run whose network namespace is still on its way out.
+    let old = clinux_interface_index(end.name)
+    if old > 0 { try check(clinux_interface_remove(old), "remove", end.name) }
+    try check(clinux_veth_make(end.name, request.interface.name, network.raw), "make the pair", end.name)
+    _ = try bringUp(end.name, end.hardware, request.interface.mtu, end.addresses)
+  }
+  try joinNamespaces(network, .network)
+  try settle(request.interface)
+  exit(0)
 }
 
 private func write(_ value: String, toSetting name: String) {

@@ -16,7 +16,10 @@ func join(_ bytes: [UInt8], leader: Descriptor, channel: Channel) throws(Failure
   } catch {
     throw Failure("read", "the request", "expected \(error.expected)")
   }
-  try joinNamespaces(leader, [.user, .mount, .pid, .network, .ipc, .uts, .cgroup])
+  var kinds: NamespaceKinds = [.user, .mount, .pid, .ipc, .uts, .cgroup]
+  // One that shares the host's is in it by being started here; an ordinary user may not even enter where he is.
+  if try !Pidfd(leader).sharesNetwork() { kinds.insert(.network) }
+  try joinNamespaces(leader, kinds)
   try check(clinux_become(0, 0), "become", "the machine's root")
   try hideFromOthers()
 

@@ -28,10 +28,7 @@ func run(_ request: RelayRequest, userNamespace: UserNamespace, channel: Channel
   let relay = try Relay(counters: memory.bindMemory(to: UInt64.self, capacity: RelayCounter.allCases.count))
   for (index, door) in doors.enumerated() {
     let request = request.doors[index]
-    let targets = [[127, 0, 0, 1], [UInt8](repeating: 0, count: 15) + [1]].map {
-      RelayTarget(address: $0, port: request.port)
-    }
-    relay.publish(UInt32(index), door, datagrams: request.datagrams, to: targets)
+    relay.publish(UInt32(index), door, datagrams: request.datagrams, to: request.targets)
   }
   try relay.run(channel)
 }

@@ -39,7 +39,7 @@ struct Setup {
       try channel.send(.watchedFolder, passing: try open(path, .directory))
     case .sealMount(let path): try sealMount(path)
     case .showKernel: showKernel()
-    case .enterNamespaces: try enterNamespaces()
+    case .enterNamespaces(let sharesNetwork): try enterNamespaces(sharesNetwork: sharesNetwork)
     case .hostname(let name): try check(sethostname(name, name.utf8.count), "set the host name", name)
     case .adoptRoot: try adoptRoot()
     case .mount(let filesystem, let path, let options, let attributes):
@@ -61,12 +61,13 @@ struct Setup {
   }
 
   /// Leaves the outer child behind: from here on this is process 1 of the machine's namespaces.
-  private func enterNamespaces() throws(Failure) {
+  private func enterNamespaces(sharesNetwork: Bool) throws(Failure) {
     try joinNamespaces(userNamespace.descriptor, .user)
     try check(clinux_become(0, 0), "become", "the machine's root")
     // Keys of whoever started the supervisor would be in the machine's possession.
     try joinNewSessionKeyring()
-    let kinds: NamespaceKinds = [.mount, .pid, .network, .ipc, .uts, .cgroup]
+    var kinds: NamespaceKinds = [.mount, .pid, .ipc, .uts, .cgroup]
+    if !sharesNetwork { kinds.insert(.network) }
     var leader: Int32 = -1
     // As the supervisor's own child, so that it, and nobody between, gets to know how process 1 ended.
     let child = clinux_clone_sibling(kinds.rawValue, &leader)

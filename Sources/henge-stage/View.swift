@@ -33,7 +33,7 @@ func view(_ bytes: [UInt8], users: UserNamespace, channel: Channel) throws(Failu
     shown = try folders(request.folders, below: setup.root)
   }
   try makeRoom(for: shown, in: &setup)
-  try setup.perform(.enterNamespaces)
+  try setup.perform(.enterNamespaces())
   try setup.perform(.adoptRoot)
   try setup.perform(
     .mount(

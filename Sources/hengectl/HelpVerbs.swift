@@ -28,6 +28,7 @@ struct Plan: ParsableCommand {
       for line in texts(key) { print("  \(printable(line, limit: 2000))") }
     }
     section("The supervisor, on the host:", "host")
+    section("The machine's network:", "network")
     section("The stage, in namespaces of its own:", "stage")
     section("Then it becomes the first of these that is there:", "init")
     section("with the arguments:", "arguments")

@@ -5,7 +5,7 @@ import Testing
 import Varlink
 
 /// What runs inside and outside of machines here (see Network/handoff.c.txt), compiled once.
-private enum HandOffProgram {
+enum HandOffProgram {
   private static let path = Mutex<String?>(nil)
 
   static func made() throws -> String {

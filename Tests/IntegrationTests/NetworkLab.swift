@@ -63,6 +63,9 @@ final class NetworkLab {
     throw Complaint("no servers at \(words): \(read(log) ?? "")")
   }
 
+  /// A process in the host's network namespace.
+  var hostProcess: Int32 { host.id }
+
   /// A process in the world outside.
   var outsideProcess: Int32 { outside.id }
 
@@ -99,6 +102,12 @@ final class NetworkLab {
     try run(["nsenter", "-t", "\(outside.id)", "-n"] + arguments, deadline: deadline)
   }
 
+  /// Runs a program in the host's network namespace.
+  @discardableResult
+  func onHost(_ arguments: String..., deadline: Double = 60) throws -> Outcome {
+    try run(["nsenter", "-t", "\(host.id)", "-n"] + arguments, deadline: deadline)
+  }
+
   /// Starts a program in the host's network namespace.
   func startOnHost(_ arguments: [String]) throws -> RunningProgram {
     try RunningProgram(["nsenter", "-t", "\(host.id)", "-n"] + arguments, environment: sandbox.environment)
@@ -108,6 +117,42 @@ final class NetworkLab {
   @discardableResult
   func client(_ guest: Guest, _ arguments: String..., deadline: Double = 60) throws -> Outcome {
     try run(["nsenter", "-t", "\(guest.leader)", "-n"] + arguments, deadline: deadline)
+  }
+
+  /// Which of these answer to a program in a machine's network namespace. All are tried at once: most of them are not
+  /// answered at all.
+  func hits(_ guest: Guest, _ urls: [String]) throws -> [String] {
+    let scan = "for url; do (curl -g -s -m 3 -o /dev/null \"$url\" && echo \"$url\") & done; wait"
+    let outcome = try run(["nsenter", "-t", "\(guest.leader)", "-n", "sh", "-c", scan, "sh"] + urls)
+    return outcome.text.split(separator: "\n").map(String.init).sorted()
+  }
+
+  /// Which of these echo a datagram to a program in a machine's network namespace.
+  func hitsByDatagrams(_ guest: Guest, _ addresses: [String]) throws -> [String] {
+    let echo = """
+      import socket, sys
+      for host in sys.argv[1:]:
+          s = socket.socket(socket.AF_INET6 if ':' in host else socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(0.5)
+          try: s.sendto(b'hello', (host, 7)); s.recv(100); print(host)
+          except OSError: pass
+      """
+    let outcome = try run(["nsenter", "-t", "\(guest.leader)", "-n", "python3", "-c", echo] + addresses)
+    return outcome.text.split(separator: "\n").map(String.init)
+  }
+
+  /// An abstract Unix socket of the host's that somebody listens at.
+  func listenOnHostAbstractly(_ name: String) throws {
+    let listen =
+      "import socket, time; s = socket.socket(socket.AF_UNIX); s.bind('\\0\(name)'); s.listen(); time.sleep(3600)"
+    running.append(try startOnHost(["python3", "-c", listen]))
+    guard try time(until: 10, { try reachesAbstractly(name, from: host.id) }) != nil else {
+      throw Complaint("nobody listens at @\(name)")
+    }
+  }
+
+  func reachesAbstractly(_ name: String, from process: Int32) throws -> Bool {
+    let connect = "import socket; socket.socket(socket.AF_UNIX).connect('\\0\(name)')"
+    return try run(["nsenter", "-t", "\(process)", "-n", "python3", "-c", connect]).code == 0
   }
 
   /// What `status --json` says of a machine's network.

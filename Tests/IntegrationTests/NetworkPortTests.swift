@@ -121,7 +121,7 @@ struct NetworkPortTests {
         ("Port=80:80", 5, "tcp:80", ""), ("Port=192.0.2.99:8080:80", 5, "192.0.2.99", ""),
         ("Port=8080-8082:80", 2, "8080-8082:80", ""), ("Port=0:80", 2, "0", ""), ("Port=70000:80", 2, "70000", ""),
         ("Port=443:443", 5, "tcp:443", noPorts), ("Port=9000:80", 5, "slirp4netns", hidden),
-        ("Forwarder=pasta", 5, "passt", hidden), ("Mode=veth", 5, "veth", ""),
+        ("Forwarder=pasta", 5, "passt", hidden),
         ("Port=udp:9000:9000:x.socket", 2, "only TCP", ""), ("Port=10000-10999:10000-10999", 5, "512", ""),
       ] as [(String, Int32, String, String)] {
         let prefix = before.hasPrefix("exec ") ? before + " \"$@\";" : before

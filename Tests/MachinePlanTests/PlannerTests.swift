@@ -58,7 +58,7 @@ private func plan(_ text: String, host facts: HostFacts = host(), machine: Machi
   @Test func theOrderThatTheKernelNeeds() throws {
     let operations = try plan("[Files]\nBind=/srv\nUnlayered=/var/lib/docker\n[Exec]\nSetCredential=a:b\n").stage
       .operations
-    let boundary = try #require(operations.firstIndex(of: .enterNamespaces))
+    let boundary = try #require(operations.firstIndex(of: .enterNamespaces()))
     for (index, operation) in operations.enumerated() {
       switch operation {
       case .isolateMounts, .root, .checkInit, .memory, .bind, .device, .notifySocket, .sealMount, .unlayered:
@@ -82,7 +82,7 @@ private func plan(_ text: String, host facts: HostFacts = host(), machine: Machi
     facts.coversKernel = true
     let operations = try plan("", host: facts).stage.operations
     let shown = try #require(operations.firstIndex(of: .showKernel))
-    #expect(operations[shown + 1] == .enterNamespaces)
+    #expect(operations[shown + 1] == .enterNamespaces())
   }
 
   @Test func readOnlyControlGroupsAreNamed() throws {

@@ -74,6 +74,12 @@ import Testing
     ("[Exec]\nCapability=CAP_BPF\nDropCapability=CAP_BPF", "m:3: warning: DropCapability= takes away"),
     ("[Resources]\nMemoryMax=1G\nMemoryHigh=2G", "m:3: warning: MemoryHigh= is above MemoryMax= (m:2)"),
     ("[Network]\nMode=none\nPort=1:1", "m:3: warning: Port= has no effect with Mode=none"),
+    ("[Network]\nMode=host-insecure\nPort=1:1", "m:3: Port= cannot stand beside Mode=host-insecure"),
+    ("[Network]\nHostPort=1\nMode=host-insecure", "m:2: HostPort= cannot stand beside Mode=host-insecure"),
+    ("[Network]\nMode=host-insecure\nHandOff=yes", "m:3: HandOff= cannot stand beside Mode=host-insecure"),
+    ("[Network]\nMode=veth\nHandOff=yes", "m:3: HandOff= cannot stand beside Mode=veth"),
+    ("[Network]\nMode=sockets\nHandOff=no", "m:3: HandOff= cannot stand beside Mode=sockets"),
+    ("[Network]\nMode=host-insecure\nMAC=02:00:00:00:00:01", "m:3: warning: MAC= has no effect"),
   ])
   func conflicts(_ text: String, _ start: String) {
     let found = findings(text)
@@ -83,7 +89,8 @@ import Testing
   @Test(arguments: [
     "[Network]\nPort=tcp:80:1\nPort=udp:80:1", "[Network]\nPort=1.1.1.1:80:1\nPort=1.1.1.2:80:1",
     "[Network]\nPort=0.0.0.0:80:1\nPort=[::]:80:1", "[Exec]\nCapability=all\nDropCapability=CAP_BPF",
-    "[Image]\nImage=a\nDirectory=/b\nImage=", "[Files]\nBind=/a:/t\nTemporaryFileSystem=/t/u",
+    "[Network]\nMode=host-insecure\nHandOff=no\nDNS=192.0.2.1", "[Image]\nImage=a\nDirectory=/b\nImage=",
+    "[Files]\nBind=/a:/t\nTemporaryFileSystem=/t/u",
   ])
   func noConflict(_ text: String) { #expect(findings(text).isEmpty) }
 

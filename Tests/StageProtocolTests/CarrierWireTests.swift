@@ -5,15 +5,30 @@ import Testing
   private static let forward = CarrierRequest.forward(
     ForwardRequest(
       supervisor: 7, workplace: "/run/x",
-      tap: TapDevice(
+      tap: MachineInterface(
         name: "eth0", hardware: [2, 0, 0, 0, 0, 1], mtu: 65520,
         addresses: [InterfaceAddress(bytes: [10, 0, 2, 100], prefix: 24)],
         gateways: [[10, 0, 2, 2], [UInt8](repeating: 1, count: 16)]), program: "/usr/bin/x", arguments: ["x", "-y"]))
   private static let relay = CarrierRequest.relay(
     RelayRequest(
-      supervisor: 7, workplace: "/run/x", doors: [RelayDoor(datagrams: true, address: [10, 0, 2, 4], port: 53)]))
+      supervisor: 7, workplace: "/run/x",
+      doors: [
+        RelayDoor(
+          datagrams: true, address: [10, 0, 2, 4], port: 53, targets: [RelayTarget(address: [127, 0, 0, 1], port: 54)])
+      ]))
   private static let broker = CarrierRequest.broker(
     BrokerRequest(supervisor: 7, workplace: "/run/x", interface: "eth0"))
+  private static let attach = CarrierRequest.attach(
+    AttachRequest(
+      supervisor: 7,
+      hostEnd: HostEnd(
+        name: "he-web-0008", hardware: [6, 0, 0, 0, 0, 1],
+        addresses: [InterfaceAddress(bytes: [10, 216, 0, 33], prefix: 30)]),
+      interface: MachineInterface(
+        name: "eth0", hardware: [2, 0, 0, 0, 0, 1], mtu: 0, addresses: [], gateways: [[10, 216, 0, 33]])))
+  private static let settle = CarrierRequest.attach(
+    AttachRequest(
+      supervisor: 7, interface: MachineInterface(name: "lo", hardware: [], mtu: 0, addresses: [], gateways: [])))
   private static let commands = [
     RelayCommand.publish(
       id: 3, datagrams: false,
@@ -23,7 +38,7 @@ import Testing
       ]), .withdraw(id: 4),
   ]
 
-  @Test(arguments: [forward, relay, broker])
+  @Test(arguments: [forward, relay, broker, attach, settle])
   func requestsComeThroughAndNothingElseDoes(_ request: CarrierRequest) throws {
     let bytes = request.encoded
     #expect(try CarrierRequest(decoding: bytes) == request)

@@ -23,7 +23,7 @@ let everything = StagePlan(
     .device("/dev/null", major: 1, minor: 3), .notifySocket("/run/host/notify"), .sealMount("/run/host"),
     .watchedFolder("/run/systemd", mode: 0o755),
     .device("/dev/net/tun", major: 10, minor: 200), .unlayered("/var/lib/docker", upper: "/u"),
-    .showKernel, .enterNamespaces, .hostname("web"), .adoptRoot,
+    .showKernel, .enterNamespaces(), .enterNamespaces(sharesNetwork: true), .hostname("web"), .adoptRoot,
     .mount(filesystem: "proc", path: "/proc", options: [], attributes: [.noExecute]),
     .console("/dev/console", devpts: "/dev/pts"), .mask("/proc/kcore"), .pivot,
     .watchConnections,

@@ -24,6 +24,9 @@ int clinux_namespaces_create(uint64_t kinds, int *release);
 /* Lets that child end, and reaps it. */
 void clinux_user_namespace_release(int child, int release);
 
+/* NS_GET_USERNS: whether the caller's network namespace belongs to its user namespace, or to one below. */
+bool clinux_owns_network(void);
+
 /* setns(2), unshare(2). */
 int clinux_setns(int descriptor, uint64_t kind);
 int clinux_unshare(uint64_t kinds);

@@ -14,7 +14,7 @@ unsigned clinux_interface_index(const char *name);
 /* RTM_SETLINK: address is null or six bytes; an mtu of 0 stays as it is; brings the interface up. */
 int clinux_interface_set_up(unsigned interface, const uint8_t *address, unsigned mtu);
 
-/* RTM_NEWADDR of 4 or 16 bytes, without a search for duplicates; one that is there already is no error. */
+/* RTM_NEWADDR of 4 or 16 bytes, with the broadcast address of its network, without a search for duplicates; one that is there already is no error. */
 int clinux_address_add(unsigned interface, const uint8_t *address, size_t size, unsigned prefix);
 
 /* RTM_NEWROUTE: the default route by a gateway of 4 or 16 bytes; one that is there already is no error. */
