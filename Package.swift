@@ -26,6 +26,11 @@ let lean: [LinkerSetting] = [
 // With no library to be found at the start, and nothing to be relocated.
 let standalone: [SwiftSetting] = [.unsafeFlags(["-static-executable"])]
 let alone: [LinkerSetting] = [.unsafeFlags(["-static-executable", "-Xlinker", "-s"])]
+// hengectl only where it is shipped: a debug build would be linked with all of FoundationEssentials, which wants more.
+let shippedAlone: [SwiftSetting] = [.unsafeFlags(["-static-executable"], .when(configuration: .release))]
+let linkedAlone: [LinkerSetting] = [
+  .unsafeFlags(["-static-executable", "-Xlinker", "-s"], .when(configuration: .release))
+]
 
 let system: Target.Dependency = .product(name: "SystemPackage", package: "swift-system")
 let arguments: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
@@ -97,7 +102,7 @@ let package = Package(
       dependencies: [
         "CLinux", "MachineManager", "Images", "Linux", "MachineSpec", "MachineStore", "Rootless", "Varlink", arguments,
       ],
-      swiftSettings: shipped + standalone, linkerSettings: alone),
+      swiftSettings: shipped + shippedAlone, linkerSettings: linkedAlone),
     .executableTarget(
       name: "henge-supervisor",
       dependencies: ["MachineRuntime", "MachineSpec", "MachineStore", "Linux", "Rootless", logging],

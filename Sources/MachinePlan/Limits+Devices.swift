@@ -25,7 +25,28 @@ extension LimitProperty {
   /// What our own processes in the unit need beside the machine's devices: to make the nodes that a machine may have,
   /// the forwarder's end of the network, and the kernel's log, which tells who was killed for want of memory. No node of
   /// the latter is in a machine.
-  public static let ownDevices = [
+  static let ownDevices = [
     (node: "/dev/net/tun", access: "rwm"), (node: "/dev/fuse", access: "m"), (node: "/dev/kmsg", access: "r"),
   ]
+
+  /// The rules that systemd is given for `DeviceAllow=`, which are added to nothing.
+  ///
+  /// Of two rules for one node systemd takes the last, so each node has one, with all that is allowed. Where nothing was
+  /// asked everything is allowed in words: systemd does not take its program off a group whose last rule goes.
+  ///
+  /// - Parameter asked: what the spec says.
+  /// - Returns: nodes, or patterns of them, each with some of `rwm`.
+  public static func deviceRules(_ asked: [DeviceRule]) -> [(node: String, access: String)] {
+    guard !asked.isEmpty else { return [(node: "char-*", access: "rwm"), (node: "block-*", access: "rwm")] }
+    var rules: [(node: String, access: String)] = []
+    for rule in asked.map({ (node: $0.name, access: $0.access) }) + ownDevices {
+      if let index = rules.firstIndex(where: { $0.node == rule.node }) {
+        let both = rules[index].access + rule.access
+        rules[index].access = "rwm".filter(both.contains)
+      } else {
+        rules.append(rule)
+      }
+    }
+    return rules
+  }
 }

@@ -92,14 +92,8 @@ extension UnitProperty {
     case .number(let number): [one(.number(number))]
     case .bits(let bytes): [one(.bytes(bytes))]
     case .device(let path, let limit): [one(.amounts([Amount(path, limit)]))]
-    case .devices([]): [one(.pairs([]))]
     case .devices(let rules):
-      [
-        one(.pairs([])),
-        one(
-          .pairs(
-            rules.map { Pair($0.name, $0.access) } + LimitProperty.ownDevices.map { Pair($0.node, $0.access) })),
-      ]
+      [one(.pairs([])), one(.pairs(LimitProperty.deviceRules(rules).map { Pair($0.node, $0.access) }))]
     }
   }
 }

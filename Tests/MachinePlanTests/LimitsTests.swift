@@ -158,4 +158,16 @@ private func writes(_ limits: [Limit]) -> [String] { limits.flatMap(\.writes).ma
     #expect(limits.first?.reset.property.value == .devices([]))
     #expect(Limit.all.contains { $0.key == "DeviceAllow" })
   }
+
+  @Test func eachDeviceHasOneRule() throws {
+    func rules(_ asked: String...) throws -> [String] {
+      LimitProperty.deviceRules(try asked.map { try DeviceRule($0) }).map { "\($0.node) \($0.access)" }
+    }
+    #expect(try rules("/dev/loop0 r") == ["/dev/loop0 r", "/dev/net/tun rwm", "/dev/fuse m", "/dev/kmsg r"])
+    #expect(
+      try rules("/dev/fuse r", "/dev/fuse w", "char-pts") == [
+        "/dev/fuse rwm", "char-pts rwm", "/dev/net/tun rwm", "/dev/kmsg r",
+      ])
+    #expect(try rules() == ["char-* rwm", "block-* rwm"])
+  }
 }
