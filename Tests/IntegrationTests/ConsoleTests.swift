@@ -29,7 +29,8 @@ struct ConsoleTests {
       try print("a later line", guest)
       for reader in readers {
         try reader.waitFor("a later line")
-        #expect(reader.text.contains("Multi-User System"), "\(image)")
+        // Not a later one: with the first getty the kernel throws away what was not yet taken out of the terminal.
+        #expect(reader.text.contains("Basic System"), "\(image)")
       }
       // They stay while the machine reboots, whoever asked for it.
       try sandbox.succeed("reboot", machine)
@@ -37,7 +38,7 @@ struct ConsoleTests {
       try print("after the reboot", next)
       for reader in readers {
         try reader.waitFor("after the reboot")
-        try reader.waitFor("Multi-User System", times: 2)
+        try reader.waitFor("Basic System", times: 2)
       }
       try sandbox.succeed("poweroff", machine)
       for reader in readers { #expect(try reader.wait() == 0) }
@@ -138,9 +139,9 @@ struct ConsoleTests {
       let (machine, guest) = try boot(sandbox)
       // This one is never read from.
       let slow = try sandbox.live("console", machine)
-      try slow.waitFor("Multi-User System")
+      try slow.waitFor("Basic System")
       let quick = try sandbox.live("console", machine)
-      try quick.waitFor("Multi-User System")
+      try quick.waitFor("Basic System")
       let flood = try guest.shell("yes 'a line of text that is printed again and again' | head -c 8M >/dev/console")
       #expect(flood.succeeded && flood.seconds < 30, "\(flood)")
       // Nobody read from this one either until now: it is told what it missed, and is up to date from there on.
