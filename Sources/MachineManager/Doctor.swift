@@ -209,7 +209,10 @@ extension MachineManager {
   }
 
   private func tools() -> [Finding] {
-    [("mmdebstrap", "mmdebstrap", "images/build makes the guest images with it")].map { tool, package, purpose in
+    [
+      ("mmdebstrap", "mmdebstrap", "images/build makes the guest images with it"),
+      ("nft", "nftables", "machines do not start with Mode=veth"),
+    ].map { tool, package, purpose in
       let isThere = ["/usr/bin", "/bin", "/usr/sbin", "/sbin"].contains { access("\($0)/\(tool)", X_OK) == 0 }
       return Finding(
         subject: tool, text: isThere ? "installed" : "not installed: \(purpose)", isGood: isThere, isNeeded: false,

@@ -76,7 +76,7 @@ extension Setup {
     let number = errno
     guard listener >= 0 else {
       let advice =
-        "what this machine is started in is watched already, such as a machine with hand-off: HandOff=no, or another Mode="
+        "what this machine is started in is watched already, such as a machine with hand-off: set HandOff=no, and no Mode=sockets"
       throw Failure(
         "watch", "connections", errno: .init(rawValue: number), advice: number == EBUSY ? advice : nil, kind: .refused)
     }
