@@ -12,7 +12,14 @@ extension Supervisor {
     let isKept = call.parameters["persist"]?.boolValue ?? false
     guard let host, let step = plan?.group else { throw Failure("limit", name.description, "it is \(phase.name)") }
     guard !isChangingLimits else {
-      throw Failure("limit", name.description, "its limits are being changed just now", advice: "try again")
+      return waitingForLimits.append { [unowned self] in
+        do {
+          try setLimits(call, responder)
+        } catch {
+          responder.fail(VarlinkError(error as? Failure ?? Failure("limit", name.description, "\(error)")))
+          limitsChanged()
+        }
+      }
     }
     let wanted = try limits(after: arguments)
     let (old, changes) = (step.limits, Limit.changes(from: step.limits, to: wanted.limits))
@@ -27,6 +34,7 @@ extension Supervisor {
     isChangingLimits = true
     cgroups.apply(changes, to: host.scope) { [unowned self] result in
       isChangingLimits = false
+      defer { limitsChanged() }
       do throws(Failure) {
         try result.get()
         var warnings = wanted.warnings
@@ -51,6 +59,11 @@ extension Supervisor {
         responder.fail(VarlinkError(error))
       }
     }
+  }
+
+  /// Lets the next one change them.
+  func limitsChanged() {
+    if !isChangingLimits && !waitingForLimits.isEmpty { waitingForLimits.removeFirst()() }
   }
 
   /// What would hold after some assignments; nothing is changed.

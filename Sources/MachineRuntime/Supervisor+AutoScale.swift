@@ -34,6 +34,7 @@ extension Supervisor {
     cgroups.apply(Limit.changes(from: old, to: new), to: host.scope) { [weak self] result in
       guard let self else { return }
       isChangingLimits = false
+      defer { limitsChanged() }
       switch result {
       case .success:
         plan?.group?.limits = new

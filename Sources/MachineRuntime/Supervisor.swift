@@ -87,6 +87,8 @@ public final class Supervisor {
   var autoScalers: [AutoScaler] = []
   /// Whether limits are being changed: one at a time, so that what is taken back is what was there.
   var isChangingLimits = false
+  /// Those who want to change them meanwhile, in the order in which they came.
+  var waitingForLimits: [() -> Void] = []
   /// How many units came up, for the progress of a boot.
   var activeUnits = 0
 
