@@ -179,8 +179,9 @@ struct CopyFaultTests {
       try sandbox.succeed("start", name)
       let guest = try sandbox.guest(name)
       let supervisor = try #require(guest.state["supervisor"]?.intValue.flatMap { Int32(exactly: $0) })
-      try guest.succeed("sh", "-c", "mkdir /root/in; dd if=/dev/zero of=/root/big bs=1M count=64 status=none")
-      try runWell(["dd", "if=/dev/zero", "of=\(sandbox.work)/big", "bs=1M", "count=64", "status=none"])
+      try guest.succeed("sh", "-c", "mkdir /root/in; dd if=/dev/zero of=/root/big bs=1M count=1024 status=none")
+      // So much that it is still on its way when it is stopped.
+      try runWell(["dd", "if=/dev/zero", "of=\(sandbox.work)/big", "bs=1M", "count=1024", "status=none"])
       mkdir("\(sandbox.work)/out", 0o755)
       for arguments in [
         ["copy-to", "--timeout", "1", name, "\(sandbox.work)/big", "/root/in"],
