@@ -34,7 +34,9 @@ class Launcher:
 
   def prepare(self, tar):
     os.makedirs(self.host.path(self.key), exist_ok=True)
-    unpack(tar, self.root, BASE if self.shifted else 0)
+    # Another figure of the same run may have unpacked it already.
+    if not os.path.isdir(self.root):
+      unpack(tar, self.root, BASE if self.shifted else 0)
     self.view = self.host.view(self.key)
 
   def command(self):
