@@ -3,7 +3,7 @@ import Linux
 import Varlink
 
 /// Our standard streams on their way into a machine, each through a pipe made for it. Nothing that is open here gets
-/// in itself; what is a pipe already is moved on page by page, and nearly as fast as without us.
+/// in itself; what is a pipe already is moved on page by page, which copies nothing.
 struct StandardStreams {
   /// A word for each stream, as the supervisor takes them.
   private(set) var words: [String] = []
