@@ -120,7 +120,7 @@ extension InterfaceDescription {
       # Runs a command in the machine as a transient service of its systemd, and answers with its exit status or the
       # signal that ended it; a message says why it did not run. Without command, a session has the user's shell.
       # A stream is "null", or "pipe" for the next of the pipes that come along, which must have been made for this
-      # call. With a terminal, and more, the first reply passes the controlling side of a terminal of the machine's.
+      # call; "direct" for one that others have, too, open in one direction. With a terminal, and more, the first reply passes the controlling side of a terminal of the machine's.
       # The command ends when the connection is closed.
       method Execute(
         command: []string,

@@ -72,6 +72,7 @@ extension Supervisor {
     if let executions { return executions }
     let made = Executions(
       machine: name.description, leader: leader.process, programs: programs, payload: host.scope.payload,
+      ownMove: OwnMove(in: host.scope.supervisor),
       dropped: droppedCapabilities, loop: loop)
     executions = made
     return made
@@ -98,7 +99,8 @@ extension Supervisor {
   /// The command's standard streams. Only pipes without a name get into the machine, made for this call: a directory is
   /// a way out of it (`openat`), a terminal takes keystrokes from whoever is in it (`TIOCSTI`), a socket belongs to the
   /// host's network whatever it is connected to later, a file that is open for one thing can be opened again for
-  /// another, and what others write to a pipe that they share is not the machine's to read.
+  /// another, and what others write to a pipe that they share is not the machine's to read. Who asks for it passes such
+  /// a pipe all the same: for writing, or for reading, and nothing else.
   private func streams(_ words: [String], _ descriptors: [Descriptor]) throws(Failure) -> [Descriptor?] {
     guard words.count == 3, let record else {
       throw Failure("run a command in", name.description, "it takes three streams", kind: .usage)
@@ -110,8 +112,17 @@ extension Supervisor {
         streams.append(nil)
         continue
       }
-      guard word == "pipe", let descriptor = rest.popFirst(), descriptor.isAnonymousPipe else {
+      guard word == "pipe" || word == "direct", let descriptor = rest.popFirst(), descriptor.isAnonymousPipe else {
         throw Failure("pass a stream to", name.description, "only pipes are passed into a machine", kind: .usage)
+      }
+      if word == "direct" {
+        // The operator's own: in the one direction, and as it is.
+        let isInput = streams.isEmpty
+        guard fcntl(descriptor.raw, F_GETFL) & O_ACCMODE == (isInput ? O_RDONLY : O_WRONLY) else {
+          throw Failure("pass a stream to", name.description, "the pipe is open in another direction", kind: .usage)
+        }
+        streams.append(descriptor)
+        continue
       }
       // The command may open it again, as /dev/stdout, whoever it runs as; only who has it can.
       try check(fchown(descriptor.raw, record.range.base, record.range.base), "pass on", "a pipe")

@@ -18,6 +18,7 @@ final class Executions {
   private let leader: Pidfd
   private let programs: Programs
   private let payload: CgroupDirectory
+  private let ownMove: OwnMove?
   /// The capabilities that nothing in the machine has.
   private let dropped: [UInt32]
   let loop: EventLoop
@@ -34,8 +35,10 @@ final class Executions {
   private var takesServices = true
 
   init(
-    machine: String, leader: Pidfd, programs: Programs, payload: CgroupDirectory, dropped: [UInt32], loop: EventLoop
+    machine: String, leader: Pidfd, programs: Programs, payload: CgroupDirectory, ownMove: OwnMove?,
+    dropped: [UInt32], loop: EventLoop
   ) {
+    self.ownMove = ownMove
     self.dropped = dropped
     self.machine = machine
     self.leader = leader
@@ -109,6 +112,9 @@ final class Executions {
     } else {
       manager.start(execution.request.service(named: execution.unit), started)
     }
+    // Process 1 is going to move the command to its control group. What that waits for begins now, and not when it comes
+    // to it.
+    ownMove?.make()
     limit(execution, execution.request.timeout)
     // Most commands are over by then, and cost nothing here.
     lookLater(execution, after: 1_000_000)

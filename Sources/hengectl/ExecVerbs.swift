@@ -17,7 +17,7 @@ struct TerminalChoice: ParsableArguments {
 
 /// Runs something inside a machine with our streams or our terminal, and ends as it ends.
 private func execute(
-  _ text: String, _ parameters: JSON, method: String = "Execute", pty: Bool, canLeave: Bool
+  _ text: String, _ parameters: JSON, method: String = "Execute", pty: Bool, direct: Bool = false, canLeave: Bool
 ) throws -> Never {
   // A standard stream that is closed must not become the number of something of ours.
   for number in Int32(0)...2 where fcntl(number, F_GETFD) < 0 { _ = open("/dev/null", O_RDWR) }
@@ -39,7 +39,7 @@ private func execute(
         return try !session.run(with: controller, until: client)
       })
   } else {
-    var streams = try StandardStreams()
+    var streams = try StandardStreams(direct: direct)
     parameters["streams"] = JSON(streams.words)
     end = try manager.execute(
       name, method, parameters, passing: streams.descriptors, sent: { streams.run(until: $0) })
@@ -65,6 +65,12 @@ struct Exec: ParsableCommand {
     help: ArgumentHelp("A variable of its environment.", valueName: "name=value"))
   var environment: [String] = []
   @OptionGroup var terminal: TerminalChoice
+  @Flag(
+    help: """
+      Give it our pipes themselves, at their full speed. What in the machine keeps one open keeps its other end waiting, \
+      even when the command has ended or its time was over.
+      """)
+  var direct = false
   @Option(help: "Stop it after this many seconds, and end with 124.") var timeout: Double?
   @Argument(help: "The machine.") var name: String
   @Argument(parsing: .postTerminator, help: "The command and its arguments.") var command: [String] = []
@@ -81,7 +87,8 @@ struct Exec: ParsableCommand {
       guard timeout >= 0, timeout < 1e9 else { throw ValidationError("--timeout takes seconds from 0 on") }
       parameters["timeout"] = JSON(Int(timeout * 1000))
     }
-    try execute(name, parameters, pty: terminal.wanted, canLeave: false)
+    guard !direct || terminal.pty != true else { throw ValidationError("--direct is for pipes, --pty for a terminal") }
+    try execute(name, parameters, pty: terminal.wanted && !direct, direct: direct, canLeave: false)
   }
 }
 

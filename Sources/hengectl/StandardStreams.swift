@@ -3,7 +3,7 @@ import Linux
 import Varlink
 
 /// Our standard streams on their way into a machine, each through a pipe made for it. Nothing that is open here gets
-/// in itself; what is a pipe already is moved on page by page, which copies nothing.
+/// in itself, unless the operator says so of pipes; what is a pipe already is moved on page by page, which copies nothing.
 struct StandardStreams {
   /// A word for each stream, as the supervisor takes them.
   private(set) var words: [String] = []
@@ -12,7 +12,8 @@ struct StandardStreams {
   private var inputs: [Relay] = []
   private var outputs: [Relay] = []
 
-  init() throws(Failure) {
+  /// - Parameter direct: whether what is a pipe is passed on itself, with nobody in between.
+  init(direct: Bool) throws(Failure) {
     var shared: (status: FileStatus, pipe: Descriptor)?
     for number in Int32(0)...2 {
       // One that is closed reads and writes nothing, as the null device does.
@@ -26,6 +27,11 @@ struct StandardStreams {
       }
       if status.kind == .characterDevice, status.major == 1, status.minor == 3 {
         words.append("null")
+        continue
+      }
+      if direct, own.isAnonymousPipe, let pipe = Self.openedAnew(own, status, number == 0 ? .read : .write) {
+        words.append("direct")
+        descriptors.append(pipe)
         continue
       }
       words.append("pipe")
@@ -50,6 +56,17 @@ struct StandardStreams {
         if number == 1 { shared = (status, pipe.input) }
       }
     }
+  }
+
+  /// A pipe that others have, too, open in one direction only and with flags of its own: what the command sets there is
+  /// nobody else's. Nil for somebody else's pipe.
+  private static func openedAnew(_ own: Descriptor, _ status: FileStatus, _ flags: OpenFlags) -> Descriptor? {
+    let number = open("/proc/self/fd/\(own.raw)", flags.rawValue | O_CLOEXEC)
+    guard number >= 0 else { return nil }
+    let pipe = Descriptor(adopting: number)
+    // As /dev/stdout and the like any user of the machine may open it, in this direction and in no other: it does not
+    // become the machine's.
+    return fchmod(pipe.raw, status.mode & 0o777 | (flags == .read ? 0o444 : 0o222)) == 0 ? pipe : nil
   }
 
   /// Lets go of what the command has now: it must be alone with the ends that it reads from and writes to.

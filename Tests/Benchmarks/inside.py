@@ -64,12 +64,16 @@ def crowd(report, command, env, number=100):
 
 def stream(host, report, hengectl, env):
   """A pipe through a machine, out of it and into it, against the same pipe without one."""
-  line = lambda text: ["sh", "-c", text]
-  local, out, into = race(
-    host, 5, line(f"head -c {AMOUNT} /dev/zero | cat >/dev/null"),
-    line(f"{hengectl} exec bench -- head -c {AMOUNT} /dev/zero | cat >/dev/null"),
-    line(f"head -c {AMOUNT} /dev/zero | {hengectl} exec bench -- sh -c 'cat >/dev/null'"), env=env)
-  for name, times in (("out of a machine", out), ("into a machine", into)):
+  source, sink = f"head -c {AMOUNT} /dev/zero", "sh -c 'cat >/dev/null'"
+  command = f"{hengectl} exec bench"
+  lines = {
+    "out of a machine, --direct": f"{command} --direct -- {source} | cat >/dev/null",
+    "into a machine, --direct": f"{source} | {command} --direct -- {sink}",
+    "out of a machine": f"{command} -- {source} | cat >/dev/null",
+    "into a machine": f"{source} | {command} -- {sink}",
+  }
+  local, *taken = race(host, 5, *(["sh", "-c", line] for line in (f"{source} | cat >/dev/null", *lines.values())), env=env)
+  for name, times in zip(lines, taken):
     ratio, within = paired(times, local)
     rate = AMOUNT / statistics.median(times)
     report.add(f"4 GiB through a pipe {name} / a local pipe, time", ratio, "", 1 / 0.9, f"{rate:.0f} MB/s",

@@ -89,6 +89,33 @@ struct ExecTests {
       let file = "$h exec $m -- cat <$HENGE_STATE_DIR/r >$HENGE_STATE_DIR/o; cmp $HENGE_STATE_DIR/r $HENGE_STATE_DIR/o"
       try line("\(made) && \(pipe) && \(file) && echo equal", is: "equal")
     }
+    try matrix.check("--direct: the pipes themselves", guest) {
+      // Which pipe it is: the same here and there, and without the option another.
+      try line("{ readlink /proc/self/fd/1; $h exec --direct $m -- readlink /proc/self/fd/1; } | uniq | wc -l", is: "1")
+      try line("{ readlink /proc/self/fd/1; $h exec $m -- readlink /proc/self/fd/1; } | uniq | wc -l", is: "2")
+      let pipe = "cat $HENGE_STATE_DIR/r | $h exec --direct $m -- cat | sha256sum | cmp - $HENGE_STATE_DIR/s"
+      try line("\(pipe) && echo equal", is: "equal")
+      // An end gets through both ways, and a reader that goes away is the command's to notice.
+      try line("$h exec $m --direct -- yes | head -n 2; printf x | $h exec $m --direct -- wc -c", is: "y\ny\n1")
+      // Opened again it is what it was, for whoever runs there, and cannot be turned around.
+      let again = "sh -c 'echo a >/dev/stdout; echo b >/dev/stderr'"
+      try line("$h exec $m --direct --user daemon -- \(again) 2>&1 | cat", is: "a\nb")
+      let turned = "sh -c 'timeout 2 cat /proc/self/fd/3 3>&1 >/dev/null; chmod 777 /dev/stdout'"
+      try line(
+        """
+        { echo ours; $h exec $m --direct -- \(turned) 2>$HENGE_STATE_DIR/e; } | cat
+        grep -c -e 'Permission denied' -e 'not permitted' $HENGE_STATE_DIR/e
+        """, is: "ours\n2")
+      // What is set on it there does not show here.
+      let flag =
+        "perl -e 'use Fcntl; fcntl STDOUT, F_SETFL, O_WRONLY | O_NONBLOCK; print 2049 & fcntl STDOUT, F_GETFL, 0'"
+      try line(
+        "{ $h exec $m --direct -- \(flag); echo; grep flags /proc/self/fdinfo/1; } | cat", is: "2049\nflags:\t01")
+      // What is no pipe stays here.
+      try line(
+        "$h exec $m --direct -- sh -c 'readlink /proc/$$/fd/1 | cut -c1-5' >$HENGE_STATE_DIR/o; cat $HENGE_STATE_DIR/o",
+        is: "pipe:")
+    }
     try matrix.check("nothing of the host's gets in", guest) {
       let directory = try sandbox.shell("$h exec \(machine) -- true </")
       try demand(directory.code == 2 && directory.errors.contains("is a directory"), "\(directory)")

@@ -1,6 +1,7 @@
 import Glibc
 import Linux
 import Testing
+import Varlink
 
 /// Machines that do their worst to whoever runs a command in them.
 @Suite("Hostile guests and exec", .serialized)
@@ -108,6 +109,45 @@ struct HostileExecTests {
       #expect(try attached.finish(seconds: 40) == 124)
       #expect(attached.output.contains("mine") && attached.output.contains("time was over"))
       #expect(try guest.succeed("cat", "/run/taken") == "xx")
+    }
+  }
+
+  /// Of what may be passed nothing but the one direction of a pipe gets into a machine, whoever asks for more.
+  @Test(.needsRoot, .needsPrograms, .needsImages)
+  func noOtherStreamGetsIn() throws {
+    try withTrixie("execstreams") { sandbox, machine, _ in
+      let pipe = try Pipe(size: 65536)
+      let both = Descriptor(adopting: open("/proc/self/fd/\(pipe.input.raw)", O_RDWR | O_CLOEXEC))
+      let device = Descriptor(adopting: open("/dev/zero", O_RDONLY | O_CLOEXEC))
+      let file = Descriptor(adopting: open("\(sandbox.folder)/file", O_WRONLY | O_CREAT | O_CLOEXEC, 0o600))
+      let refused: [([String], Descriptor, String)] = [
+        (["direct", "null", "null"], both, "another direction"),
+        (["null", "direct", "null"], both, "another direction"),
+        (["direct", "null", "null"], pipe.input, "another direction"),
+        (["null", "null", "direct"], pipe.output, "another direction"),
+        (["direct", "null", "null"], device, "only pipes"), (["pipe", "null", "null"], device, "only pipes"),
+        (["null", "direct", "null"], file, "only pipes"), (["null", "other", "null"], pipe.input, "only pipes"),
+      ]
+      for (words, descriptor, reason) in refused {
+        let client = try VarlinkClient(connectingTo: "\(sandbox.runtime)/machines/\(machine)/control")
+        defer { client.close() }
+        let parameters: JSON = ["command": ["true"], "streams": JSON(words)]
+        let error = #expect(throws: VarlinkError.self) {
+          try client.callMore("io.henge.Machine.Execute", parameters, passing: [descriptor], timeout: 10_000) { _ in
+            true
+          }
+        }
+        #expect("\(error.map(String.init(describing:)) ?? "")".contains(reason), "\(words)")
+      }
+      let client = try VarlinkClient(connectingTo: "\(sandbox.runtime)/machines/\(machine)/control")
+      let parameters: JSON = ["command": ["echo", "in"], "streams": ["null", "direct", "null"]]
+      var end: Int64?
+      try client.callMore("io.henge.Machine.Execute", parameters, passing: [pipe.input], timeout: 10_000) { reply in
+        end = reply["exit"]?.intValue
+        return true
+      }
+      var bytes = [UInt8](repeating: 0, count: 8)
+      #expect(end == 0 && read(pipe.output.raw, &bytes, 8) == 3)
     }
   }
 
