@@ -40,7 +40,7 @@ def boots(host, report, tar, rounds, hengectl):
   kinds = (launchers.Bare, launchers.Control, launchers.Nspawn, launchers.LXC, launchers.Podman)
   runners = [kind(host) for kind in kinds]
   if hengectl:
-    runners.append(launchers.Henge(host, hengectl))
+    runners += [kind(host, hengectl) for kind in (launchers.Henge, launchers.Networked)]
   times, burnt, usable = {}, {}, []
   for runner in runners:
     try:
@@ -103,10 +103,10 @@ def boots(host, report, tar, rounds, hengectl):
   others = [name for name in taken if name != "bare" and taken[name]]
   for name in others:
     ratio, within = paired(times[name], times["bare"])
-    report.add(f"start to ready: {name} / bare", ratio, "", 1.05 if name == "henge" else None, spread(taken[name]),
+    report.add(f"start to ready: {name} / bare", ratio, "", 1.05 if name.startswith("henge") else None, spread(taken[name]),
                within=within)
   if "henge" in others:
-    for name in [name for name in others if name not in ("control", "henge")]:
+    for name in [name for name in others if name not in ("control", "henge", "henge-networked")]:
       ratio, within = paired(times["henge"], times[name])
       report.add(f"start to ready: henge / {name}", ratio, "", 1.0, below=True, within=within)
   # Processor time says where a difference is a launcher's own doing and not the host's.

@@ -220,6 +220,8 @@ class Henge(Launcher):
 
   name = "henge"
   mode = "exit"
+  # Loopback only, like the others.
+  network = "none"
 
   def __init__(self, host, hengectl):
     super().__init__(host)
@@ -237,8 +239,7 @@ class Henge(Launcher):
 
   def prepare(self, tar):
     self.ctl("import-tar", tar, "bench-trixie")
-    # Loopback only, like the others.
-    self.ctl("create", "bench-trixie", "bench", "--set", "Mode=none")
+    self.ctl("create", "bench-trixie", "bench", "--set", f"Mode={self.network}")
 
   def command(self):
     return [self.hengectl, "start", "bench"]
@@ -250,3 +251,10 @@ class Henge(Launcher):
     # A disk that discards what is freed takes a minute for some ten thousand files.
     self.ctl("remove", "bench", timeout=900)
     self.ctl("remove-image", "bench-trixie", timeout=900)
+
+
+class Networked(Henge):
+  """The same with a forwarder, which the others do without."""
+
+  name = "henge-networked"
+  network = "user"

@@ -105,13 +105,13 @@ struct NestedContainersTests {
   }
 
   /// OpenVPN with a key that both know, one machine to the other, by a published port and a named port of the host.
-  @Test(.needsRoot, .needsPrograms, .needsImages)
-  func aTunnelLeadsFromOneMachineToTheOther() throws {
+  @Test(.needsRoot, .needsPrograms, .needsImages, arguments: ["yes", "no"])
+  func aTunnelLeadsFromOneMachineToTheOther(_ handOff: String) throws {
     try withLab("tunnel", "nest") { lab in
       let (server, client) = (lab.sandbox.name("vs"), lab.sandbox.name("vc"))
       for name in [server, client] { try lab.succeed("create", "nest", name) }
       try lab.succeed("start", "-s", "Port=udp:127.0.0.1:1194:1194", server)
-      try lab.succeed("start", "-s", "HostPort=udp:1194", "-s", "Bind=/dev/fuse", "-s", "HandOff=yes", client)
+      try lab.succeed("start", "-s", "HostPort=udp:1194", "-s", "Bind=/dev/fuse", "-s", "HandOff=\(handOff)", client)
       for name in [server, client] {
         let node = try inside(lab, name, "stat -c '%a %t:%T %U' /dev/net/tun")
         #expect(node.text == "666 a:c8 root", "\(node)")
@@ -136,7 +136,7 @@ struct NestedContainersTests {
       #expect(calling.code == 0, "\(calling)")
       let through = try lab.time(until: 60) { try inside(lab, client, "busybox ping -c 1 -W 2 10.9.0.1").code == 0 }
       #expect(through != nil)
-      var table = ["", "OpenVPN over /dev/net/tun between two machines, iperf3 through it"]
+      var table = ["", "OpenVPN over /dev/net/tun between two machines, HandOff=\(handOff), iperf3 through it"]
       for (direction, option) in [("up", ""), ("down", "-R")] {
         let outcome = try inside(lab, client, "iperf3 -c 10.9.0.1 -t 3 \(option) -J", deadline: 60)
         let report = try outcome.json()
