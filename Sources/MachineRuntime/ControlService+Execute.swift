@@ -72,7 +72,7 @@ extension Supervisor {
     if let executions { return executions }
     let made = Executions(
       machine: name.description, leader: leader.process, programs: programs, payload: host.scope.payload,
-      ownMove: OwnMove(in: host.scope.supervisor),
+      quickMoves: quickMoves,
       dropped: droppedCapabilities, loop: loop)
     executions = made
     return made

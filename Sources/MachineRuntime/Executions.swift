@@ -18,7 +18,7 @@ final class Executions {
   private let leader: Pidfd
   private let programs: Programs
   private let payload: CgroupDirectory
-  private let ownMove: OwnMove?
+  private let quickMoves: QuickMoves?
   /// The capabilities that nothing in the machine has.
   private let dropped: [UInt32]
   let loop: EventLoop
@@ -35,10 +35,10 @@ final class Executions {
   private var takesServices = true
 
   init(
-    machine: String, leader: Pidfd, programs: Programs, payload: CgroupDirectory, ownMove: OwnMove?,
+    machine: String, leader: Pidfd, programs: Programs, payload: CgroupDirectory, quickMoves: QuickMoves?,
     dropped: [UInt32], loop: EventLoop
   ) {
-    self.ownMove = ownMove
+    self.quickMoves = quickMoves
     self.dropped = dropped
     self.machine = machine
     self.leader = leader
@@ -113,8 +113,8 @@ final class Executions {
       manager.start(execution.request.service(named: execution.unit), started)
     }
     // Process 1 is going to move the command to its control group. What that waits for begins now, and not when it comes
-    // to it.
-    ownMove?.make()
+    // to it. Where there is one command others follow, soon enough to find it done.
+    quickMoves?.go(for: 1_000_000)
     limit(execution, execution.request.timeout)
     // Most commands are over by then, and cost nothing here.
     lookLater(execution, after: 1_000_000)

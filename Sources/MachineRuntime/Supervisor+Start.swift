@@ -280,6 +280,8 @@ extension Supervisor {
     if let host {
       try cgroups.enter(host.scope)
       quickMoves = QuickMoves(in: host.scope.supervisor, on: loop)
+      // A machine that boots for longer waits for other things than moves.
+      quickMoves?.go(for: 5_000_000)
     }
     register(leader.id)
   }

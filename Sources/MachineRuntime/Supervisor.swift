@@ -79,7 +79,7 @@ public final class Supervisor {
   /// Whether somebody watches the boot.
   var wantsProgress = false
   var progress: BootProgress?
-  /// While the machine boots.
+  /// While the machine boots, and while commands come.
   var quickMoves: QuickMoves?
   /// When progress was told last, on the monotonic clock in microseconds.
   var lastProgress: UInt64 = 0
@@ -157,7 +157,11 @@ public final class Supervisor {
   func enter(_ next: Phase) {
     phase = next
     mark(next.name)
-    if case .booting = next {} else { quickMoves = nil }
+    switch next {
+    case .booting: break
+    case .up: quickMoves?.stop()
+    default: quickMoves = nil
+    }
     log.info("\(name): \(next.name)")
     notifyHost()
     tellPhase()

@@ -72,7 +72,7 @@ def stream(host, report, hengectl, env):
     "out of a machine": f"{command} -- {source} | cat >/dev/null",
     "into a machine": f"{source} | {command} -- {sink}",
   }
-  local, *taken = race(host, 5, *(["sh", "-c", line] for line in (f"{source} | cat >/dev/null", *lines.values())), env=env)
+  local, *taken = race(host, 7, *(["sh", "-c", line] for line in (f"{source} | cat >/dev/null", *lines.values())), env=env)
   for name, times in zip(lines, taken):
     ratio, within = paired(times, local)
     rate = AMOUNT / statistics.median(times)

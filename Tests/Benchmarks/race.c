@@ -1,4 +1,5 @@
-/* Runs short commands in turn, round after round, and times each: what disturbs the host disturbs all alike.
+/* Runs short commands in turn, round after round, and times each: what disturbs the host disturbs all alike. Between
+ * two of them is a pause: what one leaves in the kernel, such as a grace period that is not over, is not the next one's.
  *
  *   race ROUNDS COMMAND… ::: COMMAND… [::: …]
  *
@@ -35,6 +36,7 @@ static uint64_t run(char **argv, int round, posix_spawn_file_actions_t *files) {
   }
   pid_t child;
   int status = 0;
+  nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
   uint64_t start = now_ns();
   int error = posix_spawnp(&child, copy[0], files, NULL, copy, environ);
   if (error) return fprintf(stderr, "race: spawn %s: %s\n", copy[0], strerror(error)), exit(1), 0;
