@@ -8,7 +8,7 @@ from host import Failed, call, empty_cgroup, unpack
 
 HOST, OUTSIDE = "192.0.2.1", "192.0.2.2"
 PORT = 5201
-SECONDS = 1.0
+SECONDS = 0.8
 # A forwarder that stalls for longer has no figure in that round.
 LIMIT = 12
 FIGURES = ("up 1", "up 4", "down 1", "down 4", "connect", "trip")

@@ -115,7 +115,8 @@ def inward(machines, lab, report, ways):
     machines.start(name, f"Port=6201-6202:{PORT}-{PORT + 1}", "Port=6301:6301:talk.socket")
     call(*machines.command(
       name, "sh", "-ec",
-      "cd /etc/systemd/system; printf '[Socket]\\nListenStream=6301\\n[Install]\\nWantedBy=sockets.target\\n' >talk.socket;"
+      "cd /etc/systemd/system;"
+      " printf '[Socket]\\nListenStream=6301\\n[Install]\\nWantedBy=sockets.target\\n' >talk.socket;"
       " printf '[Service]\\nExecStart=/usr/local/bin/talk serve 6301\\n' >talk.service;"
       f" printf '[Service]\\nExecStart=/usr/local/bin/talk serve {PORT}\\n[Install]\\nWantedBy=multi-user.target\\n'"
       " >plain.service; systemctl enable talk.socket plain.service"))
