@@ -1,5 +1,5 @@
 # `make bench`: henge's speed against a bare launcher and its peers, side by side in one run. Needs root, takes some
-# ten minutes. BENCH_HENGE= measures only the peers, BENCH_HENGE=DIR the programs in another folder.
+# twenty minutes. BENCH_HENGE= measures only the peers, BENCH_HENGE=DIR the programs in another folder.
 # A bench is no test: it prints ratios and goals, and fails only when it leaves something behind.
 
 BENCH_SOURCES := Tests/Benchmarks
@@ -11,7 +11,7 @@ BENCH_PACKAGES := systemd-container lxc podman crun uidmap python3 gcc libc6-dev
   nftables
 # Servers and clients of the network part, and the one peer that not every Debian has: an image of the bench's own.
 BENCH_SERVICES ?= $(BENCH_BUILD)/services.tar
-# Only some figures: make bench BENCH_ONLY=network.
+# Only some figures: make bench BENCH_ONLY=network BENCH_ROUNDS=3 takes six minutes.
 BENCH_ONLY ?=
 BENCH_NETWORK := $(if $(BENCH_ONLY),$(findstring network,$(BENCH_ONLY)),network)
 BENCH_CFLAGS := -O2 -Wall -Wextra -Werror

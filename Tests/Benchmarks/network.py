@@ -64,7 +64,8 @@ def order(ways, chance):
   """Shuffled, with a forwarder and henge with that forwarder right after each other."""
   families = {}
   for way in ways:
-    families.setdefault(way.name.removeprefix("henge, "), []).append(way)
+    family = way.name.removeprefix("henge, ")
+    families.setdefault("Mode=veth" if family == "veth, routed" else family, []).append(way)
   families = list(families.values())
   return [way for family in chance.sample(families, len(families)) for way in chance.sample(family, len(family))]
 
@@ -86,9 +87,9 @@ def tell(report, ways):
       ratio, within = paired(way.taken[figure], loopback.taken[figure])
       goal, most = goals(way.name, figure)
       report.add(f"network, {figure}: {way.name} / loopback", ratio, "", most, detail, within=within, least=goal)
-  # What henge adds to the forwarder that it took.
-  for name in ("slirp4netns", "pasta"):
-    ours, theirs = by_name.get(f"henge, {name}"), by_name.get(name)
+  # What henge adds to what carries its packets.
+  for name, machine in (("slirp4netns", "slirp4netns"), ("pasta", "pasta"), ("veth, routed", "Mode=veth")):
+    ours, theirs = by_name.get(f"henge, {machine}"), by_name.get(name)
     for figure in FIGURES[:4] if ours and theirs else ():
       ratio, within = paired(ours.taken[figure], theirs.taken[figure])
       report.add(f"network, {figure}: henge / {name} alone", ratio, "", None, within=within, least=0.97)

@@ -1,4 +1,4 @@
-"""Those that henge's network is held against, each without a machine: slirp4netns, pasta, bypass4netns."""
+"""What henge's network is held against, each without a machine: slirp4netns, pasta, bypass4netns, veth with NAT."""
 
 import json
 import os
@@ -23,6 +23,10 @@ def peers(host, lab, report, ways, tree):
     except (Failed, OSError) as error:
       report.failed(f"network: {forwarder[0]} in a bare namespace", error)
   try:
+    ways.append(routed(lab))
+  except (Failed, OSError) as error:
+    report.failed("network: veth, routed", error)
+  try:
     if not tree:
       raise Failed("no image with it was given (--services)")
     # It does not know itself.
@@ -32,6 +36,28 @@ def peers(host, lab, report, ways, tree):
   except (Failed, OSError, ValueError) as error:
     ways[:] = [way for way in ways if not isinstance(way, Bypass)]
     report.failed("network: bypass4netns", error)
+
+
+def routed(lab):
+  """What Mode=veth is made of: a pair of devices with the usual MTU, and a host that forwards and masquerades."""
+  host, inner = (lab.spawn(["unshare", "--net", "sleep", "3600"]).pid for _ in range(2))
+  for process in (host, inner):
+    wait_for(lambda: other_network(process), "no network namespace of our own")
+  # A host of its own: the rules of machines on the lab's would be gone through here as well.
+  call("sh", "-ec", f"""
+    h="nsenter -t {host} -n" o="nsenter -t {lab.outside} -n" i="nsenter -t {inner} -n"
+    $h ip link add up1 mtu 65520 type veth peer name down1 mtu 65520 netns {lab.outside}
+    $h ip link add in0 mtu 1500 type veth peer name eth0 mtu 1500 netns {inner}
+    $h ip addr add 198.51.100.1/24 dev up1; $o ip addr add 198.51.100.2/24 dev down1
+    $h ip addr add 203.0.113.1/30 dev in0; $i ip addr add 203.0.113.2/30 dev eth0
+    $h ip link set up1 up; $h ip link set in0 up; $o ip link set down1 up; $i ip link set eth0 up
+    $i ip route add default via 203.0.113.1
+    $h sh -c 'echo 1 >/proc/sys/net/ipv4/ip_forward'
+    $h nft 'table ip nat {{ chain leave {{
+      type nat hook postrouting priority srcnat; oifname up1 masquerade; }}; }}'""")
+  way = Way("veth, routed", lab.client(inner), "198.51.100.2")
+  wait_for(lambda: way.take("trip"), "the pair carries nothing")
+  return way
 
 
 def bare(lab, forwarder):
