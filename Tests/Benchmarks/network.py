@@ -16,6 +16,8 @@ from services import services
 
 # Starts with a forwarder, each beside one without, in half a second. Fewer do not tell 1.02 from 1.05.
 PAIRS = 60
+# Of each figure in a round.
+PASSES = 2
 
 
 def network(host, report, rounds, tar, hengectl, services_tar):
@@ -37,7 +39,7 @@ def network(host, report, rounds, tar, hengectl, services_tar):
     tell(report, ways)
     if machines and tree:
       try:
-        services(lab, machines, tree, services_tar, report, rounds)
+        services(lab, machines, tree, services_tar, report, PASSES * rounds)
       except (Failed, OSError, ValueError) as error:
         report.failed("network: pgbench and wrk", error)
   finally:
@@ -48,15 +50,15 @@ def network(host, report, rounds, tar, hengectl, services_tar):
 
 
 def take(report, rounds, ways):
-  for number in range(rounds):
+  for number in range(PASSES * rounds):
     for figure in FIGURES:
       for way in order([way for way in ways if figure in way.figures], random.Random(f"{number} {figure}")):
         try:
           way.taken[figure].append(way.take(figure))
         except (Failed, ValueError) as error:
           way.taken[figure].append(None)
-          report.notes.append(f"{way.name}, {figure}: round {number + 1}: {error}")
-    say(f"round {number + 1}/{rounds}: " + ", ".join(
+          report.notes.append(f"{way.name}, {figure}: pass {number + 1}: {error}")
+    say(f"pass {number + 1}/{PASSES * rounds}: " + ", ".join(
       f"{way.name} {(way.taken['up 1'][-1] or 0) / 1e9:.3g}" for way in ways if "up 1" in way.taken) + " Gbit/s up")
 
 

@@ -17,10 +17,11 @@ NAME = "bench-services"
 POSTGRES, HTTP, PASSED = 5432, 8080, 18081
 PG = "/usr/lib/postgresql/17"
 DATA = "/var/lib/postgresql/17"
-# For pgbench, and for wrk.
-SECONDS = 3, 2
+# For pgbench, which takes whole ones, and for wrk.
+SECONDS = 2, 1
 # What wrk asks for. As it comes, nginx opens the file anew for each answer: an overlay's work, and no network's.
-PAGES = {"wrk": "/kept/index.html", "wrk, file opened each time": "/index.html"}
+OPENED = "wrk, file opened each time"
+PAGES = {"wrk": "/kept/index.html", OPENED: "/index.html"}
 GOALS = {"pgbench": 0.95, **dict.fromkeys(PAGES, 0.85)}
 
 # In the bare tree and in the machine alike. TLS would hide what the way costs behind its own work.
@@ -90,7 +91,7 @@ class Client(Way):
     return float(number.group(1))
 
 
-def services(lab, machines, tree, tar, report, rounds):
+def services(lab, machines, tree, tar, report, passes):
   call("chroot", tree.root, "sh", "-ec", SETUP)
   call("cp", "-a", f"{tree.root}{DATA}/main", f"{tree.root}{DATA}/other")
   for place, address, data in ((lab.host, HOST, "main"), (lab.outside, OUTSIDE, "other")):
@@ -111,10 +112,10 @@ def services(lab, machines, tree, tar, report, rounds):
   relayed = Client("server in a machine, by relay", on_host.client, HOST, 15432, 18080)
   passed = Client("server in a machine, by LISTEN_FDS", on_host.client, HOST, None, PASSED)
   handed = Client("client in a machine, by hand-off", machines.command(NAME, *plain), OUTSIDE)
-  groups = [("pgbench", on_host, [relayed]), *((page, on_host, [relayed, passed]) for page in PAGES),
+  groups = [("pgbench", on_host, [relayed]), ("wrk", on_host, [relayed, passed]), (OPENED, on_host, [passed]),
             ("pgbench", from_host, [handed]), ("wrk", from_host, [handed])]
   taken = [{client: [] for client in [bare, *others]} for _, bare, others in groups]
-  for number in range(rounds):
+  for number in range(passes):
     for (program, bare, others), rates in zip(groups, taken):
       # One of a group right after the other: what slows the host for seconds slows both.
       for client in random.Random(number).sample([bare, *others], len(others) + 1):
@@ -122,8 +123,8 @@ def services(lab, machines, tree, tar, report, rounds):
           rates[client].append(client.take(program))
         except Failed as error:
           rates[client].append(None)
-          report.notes.append(f"{program}, {client.name}: round {number + 1}: {error}")
-    say(f"services, round {number + 1}/{rounds}")
+          report.notes.append(f"{program}, {client.name}: pass {number + 1}: {error}")
+    say(f"services, pass {number + 1}/{passes}")
   if not machines.handed_over(NAME):
     report.notes.append(f"network: {NAME}: nothing was handed over")
   for (program, bare, others), rates in zip(groups, taken):
