@@ -15,7 +15,7 @@ from peers import peers
 from services import services
 
 # Starts with a forwarder, each beside one without, in half a second. Fewer do not tell 1.02 from 1.05.
-PAIRS = 60
+PAIRS = 40
 # Of each figure in a round.
 PASSES = 2
 
