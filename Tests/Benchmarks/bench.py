@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Henge's speed, side by side with a bare launcher and with its peers, in one run on one host.
 
-  bench.py --tools DIR --root TAR-OR-TREE [--henge DIR] [--rounds N] [--only NAME,…] [--json FILE]
+  bench.py --tools DIR --root TAR-OR-TREE [--henge DIR] [--services TAR] [--rounds N] [--only NAME,…] [--json FILE]
 
 Root is needed, a terminal is not. Ratios are what counts: absolute times say how busy the host was.
 """
@@ -27,6 +27,7 @@ def main():
   parser.add_argument("--tools", required=True, help="folder of the built C programs")
   parser.add_argument("--root", required=True, help="trixie root file system: a tar or a tree")
   parser.add_argument("--henge", help="folder of hengectl and henge-import; without it only the peers are measured")
+  parser.add_argument("--services", help="tar of the image bench-services, for the network's servers and bypass4netns")
   parser.add_argument("--rounds", type=int, default=10, help="boots of each launcher (at least 10 for the goals)")
   parser.add_argument("--only", default="boots,exec,commands,inside,chown,images,copies,network", help="figures to take")
   parser.add_argument("--json", default="build/bench.json")
@@ -74,7 +75,8 @@ def take(given, host, report, tar, hengectl, importer):
     ("inside", True, lambda: inside.commands_inside(host, report, max(given.rounds, 20), tar, hengectl)),
     ("chown", True, lambda: figures.ownership(host, report, 5, importer)),
     ("images", True, lambda: figures.images(host, report, 10, tar, hengectl)),
-    ("network", False, lambda: network.network(host, report, max(3, min(given.rounds, 5)), tar, hengectl)),
+    ("network", False, lambda: network.network(host, report, max(3, min(given.rounds, 5)), tar, hengectl,
+                                               given.services)),
     ("copies", True, lambda: copies.copies(host, report, 4, tar, hengectl)),
   ]
   for name, needs_henge, step in steps:

@@ -27,6 +27,9 @@
 
 static char buffer[128 << 10];
 
+/* A client that got stuck ends by itself, wherever it is: seconds beyond those that it was to take. */
+enum { PATIENCE = 10 };
+
 static void fail(const char *what) {
   fprintf(stderr, "talk: %s: %s\n", what, strerror(errno));
   exit(1);
@@ -132,9 +135,11 @@ static void streams(char **argv, int up) {
   if (rates == MAP_FAILED) fail("mmap");
   for (int i = 0; i < number; i++)
     if (fork() == 0) {
+      alarm(PATIENCE + atoi(argv[3]));
       rates[i] = stream(&a, up, atof(argv[3]));
       _exit(0);
     }
+  alarm(PATIENCE + atoi(argv[3]));
   for (int status; wait(&status) > 0;)
     if (status != 0) exit(1);
   for (int i = 0; i < number; i++) sum += rates[i];
@@ -145,6 +150,7 @@ static void times(char **argv, int trip) {
   struct sockaddr_in a = address(argv);
   int number = atoi(argv[2]), on = 1, s = -1;
   double *taken = calloc(number, sizeof *taken);
+  alarm(PATIENCE);
   if (trip) {
     s = connect_to(&a);
     setsockopt(s, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
