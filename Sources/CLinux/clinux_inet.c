@@ -70,6 +70,20 @@ int clinux_inet_no_delay(int socket) {
   return setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 }
 
+bool clinux_inet_is_near(int socket, unsigned microseconds) {
+  struct tcp_info info;
+  socklen_t size = sizeof info;
+  memset(&info, 0, sizeof info);
+  if (getsockopt(socket, IPPROTO_TCP, TCP_INFO, &info, &size) < 0) return false;
+  return info.tcpi_rtt > 0 && info.tcpi_rtt <= microseconds;
+}
+
+void clinux_inet_bound(int socket, int size) {
+  /* The kernel takes twice as much, for what it needs itself. */
+  setsockopt(socket, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
+  setsockopt(socket, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+}
+
 int clinux_inet_accept(int socket, bool *is_v4) {
   union address name;
   socklen_t length = sizeof name;
@@ -185,3 +199,5 @@ void *clinux_map_shared(int file, size_t size) {
   void *result = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
   return result == MAP_FAILED ? NULL : result;
 }
+
+void clinux_add(uint64_t *sum, uint64_t amount) { __atomic_fetch_add(sum, amount, __ATOMIC_RELAXED); }

@@ -3,6 +3,7 @@
 
 #include <poll.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 
 int clinux_poll_make(void) { return epoll_create1(EPOLL_CLOEXEC); }
 
@@ -25,4 +26,13 @@ void clinux_poll_either(int one, int other, unsigned microseconds) {
   struct pollfd entries[2] = {{.fd = one, .events = POLLIN}, {.fd = other, .events = POLLIN}};
   struct timespec time = {.tv_sec = microseconds / 1000000, .tv_nsec = microseconds % 1000000 * 1000L};
   ppoll(entries, 2, &time, 0);
+}
+
+int clinux_event_make(void) { return eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK); }
+
+void clinux_event_raise(int event) { eventfd_write(event, 1); }
+
+void clinux_event_clear(int event) {
+  eventfd_t count;
+  eventfd_read(event, &count);
 }

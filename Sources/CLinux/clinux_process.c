@@ -130,3 +130,8 @@ void clinux_release_memory(void) {
   malloc_trim(0);
   dl_iterate_phdr(release_object, NULL);
 }
+
+int clinux_own_processors(void) {
+  cpu_set_t set;
+  return sched_getaffinity(0, sizeof set, &set) < 0 ? 1 : CPU_COUNT(&set);
+}

@@ -56,77 +56,48 @@ private func open(_ doors: [RelayDoor], in network: Descriptor) throws(Failure) 
   }
 }
 
-/// Somebody who waits for a descriptor to be ready.
-protocol Waiter: AnyObject {
-  func isReady(_ events: UInt32, at descriptor: Int32)
-}
-
-/// The relay's loop, and what its parts share.
+/// What a relay carries, by what it was told: where connections come from, and who of its threads takes them.
 final class Relay {
-  private let poll: Descriptor
-  private var waiters: [(any Waiter)?] = []
+  let loop: RelayLoop
+  private let crew: RelayCrew
+  /// Connections that the first thread carries itself.
+  var load = 0
   private var listeners: [UInt32: any Listener] = [:]
-  /// Streams that moved a lot and have more to move: others come first.
-  var unfinished: [Stream] = []
   private var starved: [StreamListener] = []
-  let counters: UnsafeMutablePointer<UInt64>
-  let pipes = PipePool()
-  var time: UInt64 = 0
-
-  static let readable: UInt32 = 0x1
-  static let writable: UInt32 = 0x4
-  static let readHangUp: UInt32 = 0x2000
-  static let edge: UInt32 = 1 << 31
+  private var failure: Failure?
 
   init(counters: UnsafeMutablePointer<UInt64>) throws(Failure) {
-    self.counters = counters
-    poll = Descriptor(adopting: try check(clinux_poll_make(), "make", "an epoll"))
-  }
-
-  func count(_ counter: RelayCounter, _ amount: Int = 1) {
-    counters[counter.rawValue] &+= UInt64(bitPattern: Int64(amount))
-  }
-
-  func watch(_ descriptor: Int32, _ events: UInt32, _ waiter: any Waiter) -> Bool {
-    let index = Int(descriptor)
-    while waiters.count <= index { waiters.append(nil) }
-    waiters[index] = waiter
-    return clinux_poll_add(poll.raw, descriptor, events) == 0
-  }
-
-  /// Before the descriptor is closed.
-  func forget(_ descriptor: Int32) {
-    guard descriptor >= 0, Int(descriptor) < waiters.count else { return }
-    waiters[Int(descriptor)] = nil
-    _ = clinux_poll_remove(poll.raw, descriptor)
+    let common = RelayCommon(counters: counters, main: try Inbox())
+    loop = try RelayLoop(common)
+    crew = RelayCrew(common)
   }
 
   /// No descriptor is left for a connection: its listener waits until one is given back.
   func starve(_ listener: StreamListener) {
-    forget(listener.socket.raw)
+    loop.forget(listener.socket.raw)
     starved.append(listener)
   }
 
-  func feed() {
-    guard !starved.isEmpty else { return }
+  private func feed() {
     let waiting = starved
     starved = []
-    for listener in waiting { _ = watch(listener.socket.raw, Self.readable, listener) }
+    for listener in waiting { _ = loop.watch(listener.socket.raw, RelayLoop.readable, listener) }
   }
 
   func publish(_ id: UInt32, _ socket: Descriptor, datagrams: Bool, to targets: [RelayTarget]) {
     withdraw(id)
     let listener: any Listener =
       datagrams
-      ? DatagramListener(socket, targets: targets, of: self) : StreamListener(socket, targets: targets, of: self)
+      ? DatagramListener(socket, targets: targets, of: loop)
+      : StreamListener(id, socket, targets: targets, of: self, crew)
     listeners[id] = listener
-    _ = watch(socket.raw, Self.readable, listener)
+    _ = loop.watch(socket.raw, RelayLoop.readable, listener)
   }
 
   private func withdraw(_ id: UInt32) {
     guard let listener = listeners.removeValue(forKey: id) else { return }
     starved.removeAll { $0 === listener }
-    forget(listener.socket.raw)
+    loop.forget(listener.socket.raw)
     listener.close()
   }
 
@@ -147,31 +118,31 @@ final class Relay {
     }
   }
 
+  private func read(_ note: RelayNote) {
+    switch note {
+    case .feed: feed()
+    case .failed(let failure): self.failure = failure
+    case .carry, .withdraw: break
+    }
+  }
+
   func run(_ channel: Channel) throws(Failure) {
-    try check(clinux_poll_add(poll.raw, channel.socket.raw, Self.readable), "watch", "the channel")
-    var events = [clinux_ready](repeating: clinux_ready(), count: 256)
+    let commands = Bell { [unowned self] in
+      do throws(Failure) { try take(channel) } catch { failure = error }
+    }
+    let isWatching =
+      loop.watch(channel.socket.raw, RelayLoop.readable, commands)
+      && loop.watch(loop.common.main) { [unowned self] in read($0) }
+    guard isWatching else { throw Failure("watch", "the channel", errno: .init(rawValue: errno)) }
     var nextSweep: UInt64 = 0
     while true {
       // Sessions of datagrams have no end of their own: now and then those that rest are let go.
       let hasSessions = listeners.values.contains { $0.hasSessions }
-      let timeout: Int32 = unfinished.isEmpty ? hasSessions ? 30_000 : -1 : 0
-      let count = clinux_poll_wait(poll.raw, &events, Int32(events.count), timeout)
-      if count < 0, errno != EINTR { throw Failure("wait for", "sockets", errno: .init(rawValue: errno)) }
-      time = clinux_monotonic_microseconds()
-      for event in events.prefix(Int(max(0, count))) {
-        let descriptor = event.descriptor
-        if descriptor == channel.socket.raw {
-          try take(channel)
-        } else if Int(descriptor) < waiters.count {
-          waiters[Int(descriptor)]?.isReady(event.events, at: descriptor)
-        }
-      }
-      let again = unfinished
-      unfinished = []
-      for stream in again { stream.goOn() }
-      if time >= nextSweep {
-        nextSweep = time + 30_000_000
-        for listener in listeners.values { listener.sweep(before: time &- 120_000_000) }
+      try loop.turn(waitingFor: hasSessions ? 30_000 : -1)
+      if let failure { throw failure }
+      if loop.time >= nextSweep {
+        nextSweep = loop.time + 30_000_000
+        for listener in listeners.values { listener.sweep(before: loop.time &- 120_000_000) }
       }
     }
   }

@@ -7,17 +7,17 @@ import StageProtocol
 final class DatagramListener: Listener {
   let socket: Descriptor
   private let targets: [RelayTarget]
-  private unowned let relay: Relay
+  private unowned let loop: RelayLoop
   private var sessions: [Key: Session] = [:]
   private var buffer = [UInt8](repeating: 0, count: 65536)
 
   /// As many as fit well into the descriptors of a process.
   private static let limit = 4096
 
-  init(_ socket: Descriptor, targets: [RelayTarget], of relay: Relay) {
+  init(_ socket: Descriptor, targets: [RelayTarget], of loop: RelayLoop) {
     self.socket = socket
     self.targets = targets
-    self.relay = relay
+    self.loop = loop
   }
 
   var hasSessions: Bool { !sessions.isEmpty }
@@ -28,10 +28,10 @@ final class DatagramListener: Listener {
       let count = clinux_inet_receive_from(socket.raw, &buffer, buffer.count, &peer)
       guard count >= 0 else { return }
       guard let session = session(for: peer) else { continue }
-      session.lastUse = relay.time
+      session.lastUse = loop.time
       if send(session.socket.raw, buffer, count, Int32(MSG_NOSIGNAL)) >= 0 {
-        relay.count(.datagrams)
-        relay.count(.bytesIn, count)
+        loop.count(.datagrams)
+        loop.count(.bytesIn, count)
       }
     }
   }
@@ -49,7 +49,7 @@ final class DatagramListener: Listener {
       return nil
     }
     let session = Session(socket, peer: peer, listener: self)
-    guard relay.watch(socket.raw, Relay.readable, session) else { return nil }
+    guard loop.watch(socket.raw, RelayLoop.readable, session) else { return nil }
     sessions[key] = session
     return session
   }
@@ -58,23 +58,23 @@ final class DatagramListener: Listener {
     for _ in 0..<64 {
       let count = recv(session.socket.raw, &buffer, buffer.count, Int32(MSG_DONTWAIT))
       guard count >= 0 else { return }
-      session.lastUse = relay.time
+      session.lastUse = loop.time
       if clinux_inet_send_to(socket.raw, buffer, count, &session.peer) >= 0 {
-        relay.count(.datagrams)
-        relay.count(.bytesOut, count)
+        loop.count(.datagrams)
+        loop.count(.bytesOut, count)
       }
     }
   }
 
   func sweep(before time: UInt64) {
     for (key, session) in sessions where session.lastUse < time {
-      relay.forget(session.socket.raw)
+      loop.forget(session.socket.raw)
       sessions[key] = nil
     }
   }
 
   func close() {
-    for session in sessions.values { relay.forget(session.socket.raw) }
+    for session in sessions.values { loop.forget(session.socket.raw) }
     sessions = [:]
   }
 

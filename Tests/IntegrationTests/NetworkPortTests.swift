@@ -109,6 +109,77 @@ struct NetworkPortTests {
     #expect(try lab.hengectl(["port", name, "remove", "8090:80"]).code == 4)
   }
 
+  /// Connections are spread over threads, and all of them are known: they are counted, they end with their publication,
+  /// and what they held serves others.
+  @Test(.needsRoot, .needsPrograms, .needsImages)
+  func connectionsAreSharedAmongThreads() throws {
+    try withLab("threads") { lab in
+      let name = lab.sandbox.name("t")
+      try lab.succeed("create", "trixie", name)
+      try lab.succeed("start", "-s", "Port=8007:7", "-s", "Port=8080:80", name)
+      try lab.serve(in: try lab.sandbox.guest(name).leader, ["10.0.2.100"])
+      #expect(try fetches(lab, "http://\(host4):8080/10"))
+      let relay = try lab.process("relay", of: name)
+      func threads() -> Int { names(in: "/proc/\(relay)/task").count }
+      func isOpen(_ count: Int64) throws -> Bool { try lab.network(of: name)["relay"]?["open"]?.intValue == count }
+      // One connection at a time takes one.
+      #expect(threads() == 1)
+
+      let holder = """
+        import socket, sys
+        held = [socket.create_connection(('\(host4)', int(sys.argv[1]))) for _ in range(int(sys.argv[2]))]
+        answers = 0
+        for number, s in enumerate(held):
+            s.settimeout(20)
+            try:
+                s.sendall(b'%08d' % number)
+                answers += s.recv(8, socket.MSG_WAITALL) == b'%08d' % number
+            except OSError: pass
+        print(answers, file=sys.stderr)
+        ended = 0
+        for s in held:
+            try: ended += s.recv(1) == b''
+            except ConnectionError: ended += 1
+        print(ended)
+        """
+      let prefix = ["nsenter", "-t", "\(lab.outsideProcess)", "-n", "python3", "-c", holder]
+      let held = try RunningProgram(prefix + ["8007", "40"])
+      #expect(try lab.time(until: 10) { try isOpen(40) } != nil)
+      let processors = sysconf(Int32(_SC_NPROCESSORS_ONLN))
+      #expect(threads() == min(4, Int(processors)))
+      // Both have their share: each connection is two sockets that an epoll of its own watches.
+      let watched = names(in: "/proc/\(relay)/fdinfo").map { descriptor in
+        (read("/proc/\(relay)/fdinfo/\(descriptor)") ?? "").split(separator: "\n").count { $0.hasPrefix("tfd:") }
+      }
+      #expect(watched.count { $0 >= 80 / (2 * threads()) } == threads(), "\(watched.filter { $0 > 0 })")
+
+      try lab.succeed("port", name, "remove", "8007:7")
+      let ended = try held.wait(deadline: 15)
+      #expect(ended.text == "40" && ended.errors.contains("40"), "\(ended)")
+      #expect(try isOpen(0))
+
+      // More than it has descriptors for. Those that find none wait, or are refused; all others are served, and so is
+      // whoever comes after that.
+      try lab.succeed("port", name, "add", "8007:7")
+      let own = names(in: "/proc/\(relay)/fd").count
+      // As whom it is: root of a host in a container may not.
+      let ids = ["Uid", "Gid"].map { Host.status(relay, $0)?.split(separator: "\t").first ?? "" }
+      try runWell([
+        "setpriv", "--reuid=\(ids[0])", "--regid=\(ids[1])", "--clear-groups", "prlimit", "--pid", "\(relay)",
+        "--nofile=\(own + 40)",
+      ])
+      let crowd = try RunningProgram(prefix + ["8007", "400"])
+      #expect(try lab.time(until: 10) { names(in: "/proc/\(relay)/fd").count >= own + 36 } != nil)
+      #expect(try !fetches(lab, "http://\(host4):8080/10"), "there is no descriptor left")
+      crowd.signal(SIGKILL)
+      _ = try crowd.wait(deadline: 5)
+      #expect(try lab.time(until: 5) { try fetches(lab, "http://\(host4):8080/10") } != nil)
+      #expect(try lab.time(until: 5) { try isOpen(0) } != nil)
+      #expect(try lab.process("relay", of: name) == relay, "the same relay all the time")
+      try lab.succeed("terminate", name)
+    }
+  }
+
   @Test(.needsRoot, .needsPrograms, .needsImages)
   func whatCannotBeHadIsRefusedBeforeAnythingRuns() throws {
     try withLab("refused") { lab in

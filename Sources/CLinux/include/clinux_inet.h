@@ -21,6 +21,12 @@ int clinux_inet_error(int socket);
 /* Bytes that were sent are sent at once: a relay must not hold back what the sender did not. */
 int clinux_inet_no_delay(int socket);
 
+/* Whether the peer is no farther than so many microseconds there and back, as far as the kernel has seen (TCP_INFO). */
+bool clinux_inet_is_near(int socket, unsigned microseconds);
+
+/* SO_RCVBUF and SO_SNDBUF, which then no longer grow by themselves. */
+void clinux_inet_bound(int socket, int size);
+
 /* accept4(2), non-blocking; *is_v4 says whether the peer speaks IPv4, also where it came through a socket of IPv6. */
 int clinux_inet_accept(int socket, bool *is_v4);
 
@@ -51,3 +57,6 @@ ssize_t clinux_inet_send_to(int socket, const void *bytes, size_t size, const st
 long clinux_raise_descriptor_limit(void);
 /* mmap(2) of a shared file in memory, so many bytes of it; null on error. */
 void *clinux_map_shared(int file, size_t size);
+
+/* Adds to a number that other threads add to as well, and other processes read. */
+void clinux_add(uint64_t *sum, uint64_t amount);

@@ -15,3 +15,8 @@ int clinux_poll_wait(int poll, struct clinux_ready *ready, int count, int timeou
 
 /* ppoll(2): until one of two descriptors can be read (below 0 is none), or the time is over. */
 void clinux_poll_either(int one, int other, unsigned microseconds);
+
+/* eventfd(2): can be read from when it is raised until it is cleared. */
+int clinux_event_make(void);
+void clinux_event_raise(int event);
+void clinux_event_clear(int event);

@@ -61,3 +61,6 @@ void clinux_release_memory(void);
 
 /* CLOCK_REALTIME in microseconds since 1970. */
 uint64_t clinux_unix_microseconds(void);
+
+/* sched_getaffinity(2): on how many processors this thread may run. */
+int clinux_own_processors(void);
