@@ -14,7 +14,14 @@
 #ifndef SYS_pidfd_getfd
 #define SYS_pidfd_getfd 438
 #endif
-enum { pidfd_thread = O_EXCL, kcmp_file = 0, kcmp_epoll = 7, most_descriptors = 1024, most_callers = 16 };
+enum {
+  pidfd_thread = O_EXCL,
+  kcmp_file = 0,
+  kcmp_epoll = 7,
+  few_descriptors = 32,
+  most_descriptors = 1024,
+  most_callers = 16,
+};
 
 /*
  * A thread that called lately. All three descriptors stand for the thread itself: when it has ended they show nothing, and
@@ -141,17 +148,18 @@ int clinux_caller_sharing(int proc, int thread, int descriptor) {
   struct caller *caller = place_of(thread);
   _Alignas(struct entry) char buffer[16384];
   int result = clinux_socket_alone, first = 0, seen = 0;
+  bool is_open;
   if (caller->thread != thread) return -1;
-  /* Most tables have no holes: so far nobody has to list them. */
-  for (bool is_open = true; is_open && result == clinux_socket_alone && seen <= most_descriptors; first++)
-    if (first != descriptor) {
+  /* The kernel gives out the lowest number that is free: below ours there are few holes, and nobody has to list them. */
+  if (descriptor < few_descriptors)
+    for (; first <= descriptor; first++) {
+      if (first == descriptor) continue;
       result = compare(thread, first, descriptor, &is_open);
+      if (result != clinux_socket_alone) return result;
       seen += is_open;
     }
-  if (result != clinux_socket_alone) return result;
-  if (seen > most_descriptors) return clinux_socket_crowd;
 
-  /* Whatever is behind the first hole. In this folder the place of a number is the number, and two for "." and "..". */
+  /* Whatever is behind that. In this folder the place of a number is the number, and two for "." and "..". */
   if (caller->folder < 0) {
     snprintf(buffer, sizeof buffer, "%d/fd", thread);
     caller->folder = openat(proc, buffer, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -168,7 +176,6 @@ int clinux_caller_sharing(int proc, int thread, int descriptor) {
       int number = atoi(entry->name);
       if (number == descriptor) continue;
       if (++seen > most_descriptors) return clinux_socket_crowd;
-      bool is_open;
       result = compare(thread, number, descriptor, &is_open);
       if (result != clinux_socket_alone) return result;
     }

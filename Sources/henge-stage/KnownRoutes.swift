@@ -56,7 +56,9 @@ struct KnownRoutes: ~Copyable {
 
   /// An address of IPv4 in the form of one of IPv6: it means the same.
   private static func key(_ address: UnsafeRawBufferPointer) -> (UInt64, UInt64) {
-    guard address.count == 16 else { return (0, 0xffff << 32 | UInt64(address.loadUnaligned(as: UInt32.self).bigEndian)) }
+    guard address.count == 16 else {
+      return (0, 0xffff << 32 | UInt64(address.loadUnaligned(as: UInt32.self).bigEndian))
+    }
     return (
       address.loadUnaligned(as: UInt64.self).bigEndian,
       address.loadUnaligned(fromByteOffset: 8, as: UInt64.self).bigEndian
