@@ -24,8 +24,8 @@ enum {
 };
 
 /*
- * A thread that called lately. All three descriptors stand for the thread itself: when it has ended they show nothing, and
- * who has its number then has to be opened anew, with all that goes with it.
+ * A thread that called lately. All three descriptors stand for the thread itself: when it has ended they show nothing,
+ * and who has its number then has to be opened anew, with all that goes with it.
  */
 static struct caller {
   int thread;
@@ -66,6 +66,11 @@ static void remember(struct caller *caller, int thread, int handle) {
 int clinux_caller_take(int proc, int thread, int descriptor) {
   static bool is_process_only;
   struct caller *caller = place_of(thread);
+  /* One that this process cannot see has no number. */
+  if (thread <= 0) {
+    errno = ESRCH;
+    return -1;
+  }
   /* A handle of a process says nothing of its threads: another one may have the number by now. */
   if (caller->thread == thread && !is_process_only) {
     int result = (int)syscall(SYS_pidfd_getfd, caller->handle, descriptor, 0);
@@ -150,7 +155,7 @@ int clinux_caller_sharing(int proc, int thread, int descriptor) {
   int result = clinux_socket_alone, first = 0, seen = 0;
   bool is_open;
   if (caller->thread != thread) return -1;
-  /* The kernel gives out the lowest number that is free: below ours there are few holes, and nobody has to list them. */
+  /* The kernel gives out the lowest number that is free: below ours there are few holes, and nobody has to list. */
   if (descriptor < few_descriptors)
     for (; first <= descriptor; first++) {
       if (first == descriptor) continue;

@@ -17,8 +17,8 @@ int clinux_caller_take(int proc, int thread, int descriptor);
 long clinux_caller_read(int thread, uint64_t address, void *bytes, size_t size);
 
 /*
- * How a number of a thread's is marked: the flags of open(2) and fcntl(2), with O_CLOEXEC, O_NONBLOCK and O_ASYNC; -1 where
- * that cannot be seen. To be asked after clinux_caller_take of the same thread, as the next one.
+ * How a number of a thread's is marked: the flags of open(2) and fcntl(2), with O_CLOEXEC, O_NONBLOCK and O_ASYNC; -1
+ * where that cannot be seen. To be asked after clinux_caller_take of the same thread, as the next one.
  */
 long clinux_caller_marks(int proc, int thread, int descriptor);
 

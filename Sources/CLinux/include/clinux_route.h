@@ -21,12 +21,12 @@ int clinux_route_find(int route_socket, const uint8_t *address, size_t size, str
 bool clinux_route_is_named(int route_socket, unsigned interface, const char *name);
 
 /*
- * A socket that hears of whatever may change an answer to the above: links, addresses, routes, rules and next hops of the
- * network namespace that it was made in.
+ * A socket that hears of whatever may change an answer to the above: links, addresses, routes, rules and next hops of
+ * the network namespace that it was made in.
  */
 int clinux_route_notices(void);
 /*
- * Whether either of two such sockets has heard something since it was asked last, or may have missed it. The kernel puts
- * a notice there before the call that made the change returns.
+ * Whether either of two such sockets has heard something since it was asked last, or may have missed it. The kernel
+ * puts a notice there before the call that made the change returns.
  */
 bool clinux_route_changed(int one, int other);

@@ -16,7 +16,7 @@ struct clinux_stream {
   bool is_bound;
 };
 int clinux_stream_look(int socket, struct clinux_stream *stream);
-/* Whether it has been set up in a way that means something in its own network namespace only, or cannot be looked up. */
+/* Whether it has been set up in a way that means something in its own network namespace only. */
 bool clinux_stream_is_special(int socket);
 
 /* Gives a new socket the options of another one: those that can be looked up and mean the same everywhere. */
