@@ -3,11 +3,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/filter.h>
-#include <linux/netlink.h>
-#include <linux/rtnetlink.h>
-#include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string.h>
@@ -27,74 +23,6 @@
 #define SO_BINDTOIFINDEX 62
 #endif
 
-int clinux_route_socket(void) { return socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE); }
-
-struct question {
-  struct nlmsghdr header;
-  struct rtmsg route;
-  char room[32];
-};
-
-struct reply {
-  struct nlmsghdr header;
-  union {
-    struct nlmsgerr error;
-    struct rtmsg route;
-    char room[2048];
-  };
-};
-
-/* The kernel has answered when send returns. Returns the size of the answer's attributes, which follow its body. */
-static int ask(int socket, struct question *question, unsigned short type, size_t body, struct reply *reply) {
-  static uint32_t number;
-  question->header.nlmsg_flags = NLM_F_REQUEST;
-  question->header.nlmsg_seq = ++number;
-  if (send(socket, question, question->header.nlmsg_len, 0) < 0) return -1;
-  /* What is left of an answer that nobody waited for is passed over. */
-  for (;;) {
-    ssize_t size = recv(socket, reply, sizeof *reply, MSG_DONTWAIT);
-    if (size < 0 && errno == EINTR) continue;
-    if (size < 0) return -1;
-    if (size < (ssize_t)sizeof reply->header || reply->header.nlmsg_seq != number) continue;
-    if (reply->header.nlmsg_type == NLMSG_ERROR && size >= (ssize_t)NLMSG_LENGTH(sizeof reply->error)) {
-      errno = -reply->error.error;
-      return -1;
-    }
-    if (reply->header.nlmsg_type != type || size < (ssize_t)NLMSG_SPACE(body)) {
-      errno = EBADMSG;
-      return -1;
-    }
-    return (int)(size - (ssize_t)NLMSG_SPACE(body));
-  }
-}
-
-int clinux_route_find(int route_socket, const uint8_t *address, size_t size, struct clinux_route *route) {
-  struct question question = {
-      .header = {.nlmsg_type = RTM_GETROUTE},
-      .route = {.rtm_family = size == 4 ? AF_INET : AF_INET6, .rtm_dst_len = (unsigned char)(size * 8)},
-  };
-  struct rtattr *attribute = (struct rtattr *)((char *)&question + NLMSG_SPACE(sizeof question.route));
-  attribute->rta_type = RTA_DST;
-  attribute->rta_len = (unsigned short)RTA_LENGTH(size);
-  memcpy(RTA_DATA(attribute), address, size);
-  question.header.nlmsg_len = (unsigned)(NLMSG_SPACE(sizeof question.route) + RTA_SPACE(size));
-  struct reply reply;
-  int left = ask(route_socket, &question, RTM_NEWROUTE, sizeof reply.route, &reply);
-  if (left < 0) return -1;
-  *route = (struct clinux_route){.is_unicast = reply.route.rtm_type == RTN_UNICAST};
-  for (struct rtattr *one = (struct rtattr *)((char *)&reply + NLMSG_SPACE(sizeof reply.route)); RTA_OK(one, left);
-       one = RTA_NEXT(one, left)) {
-    if (one->rta_type == RTA_OIF && RTA_PAYLOAD(one) >= 4) memcpy(&route->interface, RTA_DATA(one), 4);
-    if (one->rta_type == RTA_GATEWAY || one->rta_type == RTA_VIA) route->has_gateway = true;
-  }
-  return 0;
-}
-
-bool clinux_route_is_named(int route_socket, unsigned interface, const char *name) {
-  struct ifreq request = {.ifr_ifindex = (int)interface};
-  return ioctl(route_socket, SIOCGIFNAME, &request) == 0 && !strncmp(request.ifr_name, name, sizeof request.ifr_name);
-}
-
 static bool take(int socket, int level, int name, void *value, socklen_t size) {
   socklen_t length = size;
   return getsockopt(socket, level, name, value, &length) == 0 && length == size;
@@ -110,19 +38,6 @@ uint64_t clinux_socket_namespace(int socket) {
   return take(socket, SOL_SOCKET, SO_NETNS_COOKIE, &value, sizeof value) ? value : 0;
 }
 
-static bool is_bound(int socket) {
-  union {
-    struct sockaddr any;
-    struct sockaddr_in v4;
-    struct sockaddr_in6 v6;
-  } name;
-  socklen_t length = sizeof name;
-  memset(&name, 0, sizeof name);
-  if (getsockname(socket, &name.any, &length) < 0) return true;
-  if (name.any.sa_family == AF_INET) return name.v4.sin_port || name.v4.sin_addr.s_addr;
-  return name.v6.sin6_port || !IN6_IS_ADDR_UNSPECIFIED(&name.v6.sin6_addr);
-}
-
 /* A filter of its own, which could be read and set but not told from one that is locked. */
 static bool has_filter(int socket) {
   socklen_t length = 0;
@@ -130,25 +45,32 @@ static bool has_filter(int socket) {
 }
 
 int clinux_stream_look(int socket, struct clinux_stream *stream) {
-  *stream = (struct clinux_stream){0};
-  stream->family = number(socket, SOL_SOCKET, SO_DOMAIN);
-  stream->is_tcp = (stream->family == AF_INET || stream->family == AF_INET6) &&
-                   number(socket, SOL_SOCKET, SO_TYPE) == SOCK_STREAM &&
-                   number(socket, SOL_SOCKET, SO_PROTOCOL) == IPPROTO_TCP;
-  if (!stream->is_tcp) return 0;
-  /* The state is the first byte. */
+  union {
+    struct sockaddr any;
+    struct sockaddr_in v4;
+    struct sockaddr_in6 v6;
+  } name;
   uint8_t state;
-  socklen_t length = 1;
-  if (getsockopt(socket, IPPROTO_TCP, TCP_INFO, &state, &length) < 0) return -1;
+  socklen_t length = sizeof state;
+  *stream = (struct clinux_stream){0};
+  /* Of the state, which is the first byte of it, only sockets of TCP and MPTCP tell; a raw one has its number, too. */
+  if (getsockopt(socket, IPPROTO_TCP, TCP_INFO, &state, &length) < 0) return 0;
+  if (number(socket, SOL_SOCKET, SO_PROTOCOL) != IPPROTO_TCP) return 0;
+  length = sizeof name;
+  memset(&name, 0, sizeof name);
+  if (getsockname(socket, &name.any, &length) < 0) return -1;
+  stream->family = name.any.sa_family;
+  stream->is_tcp = stream->family == AF_INET || stream->family == AF_INET6;
   stream->state = state;
-  int flags = fcntl(socket, F_GETFL);
-  if (flags < 0) return -1;
-  stream->is_waiting = !(flags & O_NONBLOCK);
-  stream->is_bound = is_bound(socket);
-  stream->is_special = (flags & O_ASYNC) || number(socket, SOL_SOCKET, SO_MARK) ||
-                       number(socket, SOL_SOCKET, SO_BINDTOIFINDEX) || number(socket, IPPROTO_TCP, TCP_REPAIR) ||
-                       number(socket, IPPROTO_TCP, TCP_FASTOPEN_CONNECT) || has_filter(socket);
+  stream->is_bound = stream->family == AF_INET ? name.v4.sin_port || name.v4.sin_addr.s_addr
+                                               : name.v6.sin6_port || !IN6_IS_ADDR_UNSPECIFIED(&name.v6.sin6_addr);
   return 0;
+}
+
+bool clinux_stream_is_special(int socket) {
+  return number(socket, SOL_SOCKET, SO_MARK) || number(socket, SOL_SOCKET, SO_BINDTOIFINDEX) ||
+         number(socket, IPPROTO_TCP, TCP_REPAIR) || number(socket, IPPROTO_TCP, TCP_FASTOPEN_CONNECT) ||
+         has_filter(socket);
 }
 
 static const struct {
@@ -224,6 +146,11 @@ void clinux_stream_copy_options(int from, int to, int family) {
     int size = number(from, SOL_SOCKET, buffers[index]) / 2;
     if (size > 0) setsockopt(to, SOL_SOCKET, buffers[index], &size, sizeof size);
   }
+}
+
+int clinux_stream_wait(int socket) {
+  int off = 0;
+  return ioctl(socket, FIONBIO, &off);
 }
 
 int clinux_stream_keep_to(int socket, unsigned interface) {

@@ -7,12 +7,9 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <poll.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 /* Younger than the oldest headers that this is built with. */
@@ -26,7 +23,7 @@
 #ifndef SYS_pidfd_getfd
 #define SYS_pidfd_getfd 438
 #endif
-enum { io_uring_setup = 425, pidfd_thread = O_EXCL, kcmp_file = 0, kcmp_epoll = 7, most_descriptors = 1024 };
+enum { io_uring_setup = 425 };
 
 #if defined(__x86_64__)
 #define OUR_ARCHITECTURE AUDIT_ARCH_X86_64
@@ -67,9 +64,9 @@ int clinux_trap_set(void) {
 
 static const int keepers_calls[] = {
     /* What it is for. */
-    SYS_close, SYS_connect, SYS_fcntl, SYS_getdents64, SYS_getsockname, SYS_getsockopt, SYS_ioctl, SYS_kcmp, SYS_openat,
-    SYS_pidfd_getfd, SYS_pidfd_open, SYS_ppoll, SYS_process_vm_readv, SYS_read, SYS_recvfrom, SYS_seccomp, SYS_sendmsg,
-    SYS_sendto, SYS_setsockopt, SYS_socket, SYS_write,
+    SYS_close, SYS_connect, SYS_getdents64, SYS_getsockname, SYS_getsockopt, SYS_ioctl, SYS_kcmp, SYS_lseek, SYS_openat,
+    SYS_pidfd_getfd, SYS_pidfd_open, SYS_ppoll, SYS_pread64, SYS_process_vm_readv, SYS_read, SYS_recvfrom, SYS_seccomp,
+    SYS_sendmsg, SYS_sendto, SYS_setsockopt, SYS_socket, SYS_write,
 #if defined(__x86_64__)
     SYS_pause, SYS_poll,
 #endif
@@ -160,102 +157,4 @@ int clinux_trap_replace(int listener, uint64_t id, int ours, int theirs, bool cl
       .newfd_flags = close_on_exec ? O_CLOEXEC : 0,
   };
   return ioctl(listener, SECCOMP_IOCTL_NOTIF_ADDFD, &request);
-}
-
-/* The process that a thread belongs to. */
-static int process_of(int proc, int thread) {
-  char text[2048];
-  snprintf(text, sizeof text, "%d/status", thread);
-  int file = openat(proc, text, O_RDONLY | O_CLOEXEC);
-  if (file < 0) return -1;
-  ssize_t size = read(file, text, sizeof text - 1);
-  close(file);
-  text[size > 0 ? size : 0] = 0;
-  /* Before it comes only the name, in which the kernel escapes line ends. */
-  const char *line = strstr(text, "\nTgid:");
-  return line ? atoi(line + 6) : -1;
-}
-
-int clinux_thread_open(int proc, int thread) {
-  int result = (int)syscall(SYS_pidfd_open, thread, pidfd_thread);
-  if (result >= 0 || errno != EINVAL) return result;
-  int process = process_of(proc, thread);
-  return process > 0 ? (int)syscall(SYS_pidfd_open, process, 0) : -1;
-}
-
-int clinux_thread_take(int thread, int descriptor) { return (int)syscall(SYS_pidfd_getfd, thread, descriptor, 0); }
-
-long clinux_thread_read(int thread, uint64_t address, void *bytes, size_t size) {
-  struct iovec ours = {.iov_base = bytes, .iov_len = size};
-  struct iovec theirs = {.iov_base = (void *)(uintptr_t)address, .iov_len = size};
-  return process_vm_readv(thread, &ours, 1, &theirs, 1, 0);
-}
-
-/*
- * Whether a number is an epoll that has our descriptor, which it tells by the number and the open file that it was told
- * of: 1 when it has, 0 when not or when it is something else, -1 where that cannot be seen.
- */
-static int has_in_epoll(int thread, int number, int descriptor) {
-  struct {
-    uint32_t epoll, descriptor, offset;
-  } slot = {.epoll = (uint32_t)number, .descriptor = (uint32_t)descriptor};
-  for (; slot.offset < 16; slot.offset++) {
-    long result = syscall(SYS_kcmp, thread, thread, kcmp_epoll, descriptor, &slot);
-    if (result == 0) return 1;
-    if (result < 0) return errno == EINVAL || errno == ENOENT || errno == EBADF ? 0 : -1;
-  }
-  return 1;
-}
-
-static int marks(int proc, int thread, int descriptor, bool *close_on_exec) {
-  char text[64 + 256];
-  snprintf(text, sizeof text, "%d/fdinfo/%d", thread, descriptor);
-  int file = openat(proc, text, O_RDONLY | O_CLOEXEC);
-  if (file < 0) return -1;
-  ssize_t size = read(file, text, sizeof text - 1);
-  close(file);
-  if (size <= 0) return -1;
-  text[size] = 0;
-  const char *line = strstr(text, "flags:");
-  if (!line) return -1;
-  *close_on_exec = strtoul(line + 6, NULL, 8) & O_CLOEXEC;
-  return 0;
-}
-
-struct entry {
-  uint64_t inode;
-  int64_t offset;
-  unsigned short length;
-  unsigned char type;
-  char name[];
-};
-
-int clinux_socket_sharing(int proc, int thread, int descriptor, bool *close_on_exec) {
-  char path[64];
-  _Alignas(struct entry) char buffer[16384];
-  int result = clinux_socket_alone, seen = 0;
-  if (marks(proc, thread, descriptor, close_on_exec) < 0) return -1;
-  snprintf(path, sizeof path, "%d/fd", thread);
-  int folder = openat(proc, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (folder < 0) return -1;
-  while (result == clinux_socket_alone) {
-    long size = syscall(SYS_getdents64, folder, buffer, sizeof buffer);
-    if (size < 0) result = -1;
-    if (size <= 0) break;
-    for (long place = 0; place < size && result == clinux_socket_alone;) {
-      const struct entry *entry = (const void *)(buffer + place);
-      place += entry->length;
-      if (entry->name[0] < '0' || entry->name[0] > '9') continue;
-      int number = atoi(entry->name);
-      if (number == descriptor) continue;
-      if (++seen > most_descriptors) result = clinux_socket_crowd;
-      else if (syscall(SYS_kcmp, thread, thread, kcmp_file, descriptor, number) == 0) result = clinux_socket_twice;
-      else {
-        int found = has_in_epoll(thread, number, descriptor);
-        if (found) result = found < 0 ? -1 : clinux_socket_in_epoll;
-      }
-    }
-  }
-  close(folder);
-  return result;
 }

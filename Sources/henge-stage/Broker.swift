@@ -14,11 +14,11 @@ func run(_ request: BrokerRequest, userNamespace: UserNamespace) throws(Failure)
     try confine(userNamespace, request.workplace, keeping: [], request.supervisor)
     try passAll(listener)
   }
-  let sockets = try openSockets(in: network, count: 1) { (give) throws(Failure) in
-    try give(Descriptor(adopting: try check(clinux_route_socket(), "make", "a netlink socket")))
+  let inside = try openSockets(in: network, count: 2) { (give) throws(Failure) in
+    for socket in try routeSockets() { try give(socket) }
   }
-  guard let inside = sockets.first else { throw Failure("make", "a netlink socket", "who was to make it has ended") }
-  let outside = Descriptor(adopting: try check(clinux_route_socket(), "make", "a netlink socket"))
+  guard inside.count == 2 else { throw Failure("make", "a netlink socket", "who was to make it has ended") }
+  let outside = try routeSockets()
   // Attached nowhere, so that no path leads out of it.
   let processes = try MountTree(copying: "/proc", recursive: true).descriptor
   // CAP_DAC_READ_SEARCH and CAP_SYS_PTRACE, over what belongs to the machine.
@@ -31,10 +31,19 @@ func run(_ request: BrokerRequest, userNamespace: UserNamespace) throws(Failure)
     throw Failure("hand off", "connections", "this kernel's messages are too long")
   }
   let broker = Broker(
-    listener: listener, inside: inside, outside: outside, processes: processes, interface: request.interface,
+    listener: listener, inside: inside[0], outside: outside[0], processes: processes, interface: request.interface,
+    routes: KnownRoutes(notices: (inside[1], outside[1])),
     counters: shared.bindMemory(to: UInt64.self, capacity: HandOffCounter.allCases.count))
   (shared + HandOffMemory.begun).assumingMemoryBound(to: UInt64.self).pointee &+= 1
   try broker.run(slot: shared + HandOffMemory.slot)
+}
+
+/// What asks for the routes of the network namespace that this process is in, and what hears of their changes.
+private func routeSockets() throws(Failure) -> [Descriptor] {
+  [
+    Descriptor(adopting: try check(clinux_route_socket(), "make", "a netlink socket")),
+    Descriptor(adopting: try check(clinux_route_notices(), "make", "a netlink socket")),
+  ]
 }
 
 private func confine(

@@ -4,6 +4,7 @@
  * clinux_. A function returns -1 and sets errno, or says otherwise.
  */
 #pragma once
+#include "clinux_caller.h"
 #include "clinux_copy.h"
 #include "clinux_descriptor.h"
 #include "clinux_mount.h"
@@ -15,6 +16,7 @@
 #include "clinux_notify.h"
 #include "clinux_poll.h"
 #include "clinux_process.h"
+#include "clinux_route.h"
 #include "clinux_signal.h"
 #include "clinux_socket.h"
 #include "clinux_spawn.h"

@@ -1,24 +1,8 @@
-/* Stream sockets that one network namespace makes for another, and the routes that decide on it. */
+/* Stream sockets that one network namespace makes for another. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-
-/* A socket that asks the kernel for routes (NETLINK_ROUTE), in the network namespace that it was made in. */
-int clinux_route_socket(void);
-
-struct clinux_route {
-  /* The interface that packets leave by. */
-  unsigned interface;
-  /* Whether it is a way to one other host: not this host itself, nor many. */
-  bool is_unicast;
-  /* Whether it goes by a gateway. */
-  bool has_gateway;
-};
-/* RTM_GETROUTE of an address of 4 or 16 bytes; -1 with the error that a connection there would have. */
-int clinux_route_find(int route_socket, const uint8_t *address, size_t size, struct clinux_route *route);
-/* SIOCGIFNAME: whether the interface of this number has this name. */
-bool clinux_route_is_named(int route_socket, unsigned interface, const char *name);
 
 /* SO_NETNS_COOKIE: the number of the network namespace that a socket was made in; 0 where it cannot be had. */
 uint64_t clinux_socket_namespace(int socket);
@@ -30,14 +14,15 @@ struct clinux_stream {
   int state;
   bool is_tcp;
   bool is_bound;
-  bool is_waiting;
-  /* It has been set up in a way that means something in its own network namespace only, or that cannot be looked up. */
-  bool is_special;
 };
 int clinux_stream_look(int socket, struct clinux_stream *stream);
+/* Whether it has been set up in a way that means something in its own network namespace only. */
+bool clinux_stream_is_special(int socket);
 
 /* Gives a new socket the options of another one: those that can be looked up and mean the same everywhere. */
 void clinux_stream_copy_options(int from, int to, int family);
+/* FIONBIO: from here on calls wait. */
+int clinux_stream_wait(int socket);
 /* SO_BINDTOIFINDEX: once done, only the root of the socket's network namespace takes it off. */
 int clinux_stream_keep_to(int socket, unsigned interface);
 /*

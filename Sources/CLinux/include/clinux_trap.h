@@ -48,23 +48,3 @@ int clinux_trap_continue(int listener, uint64_t id);
 int clinux_trap_answer(int listener, uint64_t id, int error);
 /* Puts a descriptor of ours in place of one of the caller's. */
 int clinux_trap_replace(int listener, uint64_t id, int ours, int theirs, bool close_on_exec);
-
-/* pidfd_open(2) of a thread, where the kernel can do that (6.9); else of its process. proc is a descriptor of a /proc. */
-int clinux_thread_open(int proc, int thread);
-/* pidfd_getfd(2). */
-int clinux_thread_take(int thread, int descriptor);
-/* process_vm_readv(2): how many bytes could be read. */
-long clinux_thread_read(int thread, uint64_t address, void *bytes, size_t size);
-
-/* What else knows a socket by a number or an interest of its own, in one table of descriptors. */
-enum clinux_socket_sharing {
-  clinux_socket_alone,
-  clinux_socket_twice,
-  clinux_socket_in_epoll,
-  clinux_socket_crowd,
-};
-/*
- * Looks through the descriptors of a thread, 1024 at most (kcmp(2)). proc is a descriptor of a /proc.
- * Returns a clinux_socket_sharing, or -1 where that cannot be seen; *close_on_exec says how the number is marked.
- */
-int clinux_socket_sharing(int proc, int thread, int descriptor, bool *close_on_exec);
