@@ -61,7 +61,7 @@ test: install-test-tools lint check-images images build $(if $(filter no,$(VM)),
 	@HENGE_PROGRAMS=$(BUILD) HENGE_VM_STAGING=$(if $(filter no,$(VM)),,$(VM_STAGING)) Tests/run
 
 # Traffic in earnest: a gibibyte each way, thousands of connections, some that rest for minutes, in each guest behind each
-# forwarder. Some 15 minutes; `make test` has less of it.
+# forwarder. Some ten minutes; `make test` has less of it.
 test-network: install-test-tools images build
 	@swift build --build-tests
 	@HENGE_PROGRAMS=$(BUILD) HENGE_TEST_NETWORK=1 swift test --skip-build --no-parallel --filter NetworkLoadTests

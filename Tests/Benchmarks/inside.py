@@ -63,18 +63,25 @@ def crowd(report, command, env, number=100):
 
 
 def stream(host, report, hengectl, env):
-  """A pipe through a machine, out of it and into it, against the same pipe without one."""
-  source, sink = f"head -c {AMOUNT} /dev/zero", "sh -c 'cat >/dev/null'"
-  command = f"{hengectl} exec bench"
-  lines = {
-    "out of a machine, --direct": f"{command} --direct -- {source} | cat >/dev/null",
-    "into a machine, --direct": f"{source} | {command} --direct -- {sink}",
-    "out of a machine": f"{command} -- {source} | cat >/dev/null",
-    "into a machine": f"{source} | {command} -- {sink}",
-  }
-  local, *taken = race(host, 7, *(["sh", "-c", line] for line in (f"{source} | cat >/dev/null", *lines.values())), env=env)
-  for name, times in zip(lines, taken):
-    ratio, within = paired(times, local)
-    rate = AMOUNT / statistics.median(times)
-    report.add(f"4 GiB through a pipe {name} / a local pipe, time", ratio, "", 1 / 0.9, f"{rate:.0f} MB/s",
-               within=within)
+  """Pipes through a machine, out of it and into it, against the same pipe without one.
+
+  Most programs write as much at a time as a pipe holds, and two that share a small pipe take turns. One that writes a
+  page at a time, as head does, is the harder case for whoever stands in between: it stays in its caches otherwise.
+  """
+  command, sink = f"{hengectl} exec bench", "sh -c 'cat >/dev/null'"
+  for size, source in (
+    ("128 KiB", f"dd if=/dev/zero bs=128K count={AMOUNT >> 17} status=none"), ("4 KiB", f"head -c {AMOUNT} /dev/zero"),
+  ):
+    lines = {
+      "out of a machine": f"{command} -- {source} | cat >/dev/null",
+      "into a machine": f"{source} | {command} -- {sink}",
+      "out of a machine, --direct": f"{command} --direct -- {source} | cat >/dev/null",
+      "into a machine, --direct": f"{source} | {command} --direct -- {sink}",
+    }
+    local, *taken = race(
+      host, 5, *(["sh", "-c", line] for line in (f"{source} | cat >/dev/null", *lines.values())), env=env)
+    for name, times in zip(lines, taken):
+      ratio, within = paired(times, local)
+      rate = AMOUNT / statistics.median(times)
+      report.add(f"a pipe {name}, {size} at a time / a local pipe, time", ratio, "", 1 / 0.9, f"{rate:.0f} MB/s",
+                 within=within)

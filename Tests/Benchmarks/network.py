@@ -18,6 +18,9 @@ from services import services
 PAIRS = 40
 # Of each figure in a round.
 PASSES = 2
+# Who goes the way of whom between the host and the world outside, which is no loopback.
+SAME = (("hand-off", "veth"), ("Mode=sockets", "veth"), ("published by LISTEN_FDS", "published, no machine"),
+        ("published by relay", "published, no machine"))
 
 
 def network(host, report, rounds, tar, hengectl, services_tar):
@@ -89,6 +92,11 @@ def tell(report, ways):
       ratio, within = paired(way.taken[figure], loopback.taken[figure])
       goal, most = goals(way.name, figure)
       report.add(f"network, {figure}: {way.name} / loopback", ratio, "", most, detail, within=within, least=goal)
+  for name, same in SAME:
+    ours, theirs = by_name.get(f"henge, {name}"), by_name.get(same)
+    for figure in FIGURES[:4] if ours and theirs else ():
+      ratio, within = paired(ours.taken[figure], theirs.taken[figure])
+      report.add(f"network, {figure}: henge, {name} / {same}", ratio, "", None, within=within)
   # What henge adds to what carries its packets.
   for name, machine in (("slirp4netns", "slirp4netns"), ("pasta", "pasta"), ("veth, routed", "Mode=veth")):
     ours, theirs = by_name.get(f"henge, {machine}"), by_name.get(name)
