@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/sched.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdint.h>
@@ -12,7 +13,16 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { highest_descriptor = 32 };
+enum { highest_descriptor = 32, patience_ms = 10000 };
+
+/* poll(2) of one descriptor that can be read from some time; whether that came about. */
+static bool comes(int descriptor) {
+  struct pollfd entry = {.fd = descriptor, .events = POLLIN};
+  int result;
+  do result = poll(&entry, 1, patience_ms);
+  while (result < 0 && errno == EINTR);
+  return result > 0;
+}
 
 /* Runs in the child and does not return. */
 static void run(const struct clinux_spawn *request, int report, const sigset_t *mask) {
@@ -80,9 +90,15 @@ int clinux_spawn_program(const struct clinux_spawn *request, int *pidfd) {
   int child = (int)syscall(SYS_clone3, &arguments, sizeof arguments);
   if (child == 0) run(request, report[1], &none);
   int error = errno;
+  bool is_stuck = false;
   sigprocmask(SIG_SETMASK, &previous, NULL);
   close(report[1]);
-  if (child > 0) {
+  /* In a control group that is frozen it does not come to its program, and must not hold us up. */
+  if (child > 0 && !comes(report[0])) {
+    kill(child, SIGKILL);
+    error = ETIMEDOUT;
+    is_stuck = !comes(*pidfd);
+  } else if (child > 0) {
     ssize_t length;
     do length = read(report[0], &error, sizeof error);
     while (length < 0 && errno == EINTR);
@@ -91,7 +107,7 @@ int clinux_spawn_program(const struct clinux_spawn *request, int *pidfd) {
   close(report[0]);
   if (child < 0 || error) {
     if (child > 0) {
-      while (waitpid(child, NULL, 0) < 0 && errno == EINTR) continue;
+      while (waitpid(child, NULL, is_stuck ? WNOHANG : 0) < 0 && errno == EINTR) continue;
       close(*pidfd);
       *pidfd = -1;
     }

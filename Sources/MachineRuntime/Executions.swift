@@ -80,6 +80,12 @@ final class Executions {
   /// Runs a command without the help of the machine's init.
   private func join(_ execution: Execution, _ request: ExecutionRequest) {
     if let verdict = execution.verdict { return end(execution, verdict) }
+    // Since it was asked for. Its process would be born in a group where nothing runs.
+    guard !isFrozen else {
+      return end(
+        execution,
+        .lost(Failure("run a command in", machine, "it is frozen", advice: "hengectl thaw \(machine)")))
+    }
     do {
       execution.joined = try JoinedExecution(
         request, unit: execution.unit, machine: machine, leader: leader,

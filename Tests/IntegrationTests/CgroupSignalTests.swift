@@ -35,4 +35,21 @@ struct CgroupSignalTests {
     for program in programs[2...] { #expect(try program.wait(deadline: 10).code == 128 + SIGTERM) }
     #expect(programs[0].isRunning && programs[1].isRunning)
   }
+
+  /// Who is born in a frozen group does not come to its program, and holds up nobody who waits for that.
+  @Test(.needsRoot)
+  func nobodyWaitsForWhoIsBornFrozen() throws {
+    let path = "\(try #require(Host.cgroupMount))/henge-test-\(getpid())-frozen"
+    try check(mkdir(path, 0o755), "make", path)
+    defer { rmdir(path) }
+    try write("1", to: "\(path)/cgroup.freeze")
+    var request = ProcessRequest(.path("/bin/true"), arguments: ["true"])
+    request.cgroup = try CgroupDirectory(opening: path).descriptor
+    let began = now()
+    let failure = #expect(throws: Failure.self) { _ = try request.start() }
+    #expect(failure?.errno == .timedOut && now() - began < 25_000_000_000, "\(String(describing: failure))")
+    #expect(read("\(path)/cgroup.procs") == "")
+    try write("0", to: "\(path)/cgroup.freeze")
+    #expect(try request.start().process.reap(wait: true) == .exited(0))
+  }
 }
