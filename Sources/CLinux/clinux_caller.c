@@ -93,6 +93,12 @@ long clinux_caller_read(int thread, uint64_t address, void *bytes, size_t size) 
   return process_vm_readv(thread, &ours, 1, &theirs, 1, 0);
 }
 
+long clinux_caller_write(int thread, uint64_t address, const void *bytes, size_t size) {
+  struct iovec ours = {.iov_base = (void *)bytes, .iov_len = size};
+  struct iovec theirs = {.iov_base = (void *)(uintptr_t)address, .iov_len = size};
+  return process_vm_writev(thread, &ours, 1, &theirs, 1, 0);
+}
+
 long clinux_caller_marks(int proc, int thread, int descriptor) {
   struct caller *caller = place_of(thread);
   char text[64 + 256];

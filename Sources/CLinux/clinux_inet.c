@@ -7,10 +7,13 @@
 #include <linux/filter.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 union address {
@@ -84,12 +87,98 @@ void clinux_inet_bound(int socket, int size) {
   setsockopt(socket, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
 }
 
-int clinux_inet_accept(int socket, bool *is_v4) {
+/* Who is at the other end. */
+static void tell(const union address *name, struct clinux_inet_peer *peer) {
+  memset(peer, 0, sizeof *peer);
+  if (name->any.sa_family == AF_INET) {
+    memcpy(peer->address, &name->v4.sin_addr, 4);
+    peer->port = ntohs(name->v4.sin_port);
+  } else {
+    memcpy(peer->address, &name->v6.sin6_addr, 16);
+    peer->port = ntohs(name->v6.sin6_port);
+    peer->scope = name->v6.sin6_scope_id;
+    peer->is_v6 = 1;
+    peer->is_mapped = IN6_IS_ADDR_V4MAPPED(&name->v6.sin6_addr);
+  }
+}
+
+int clinux_inet_accept(int socket, struct clinux_inet_peer *peer) {
   union address name;
   socklen_t length = sizeof name;
   int result = accept4(socket, &name.any, &length, SOCK_CLOEXEC | SOCK_NONBLOCK);
-  if (result >= 0) *is_v4 = name.any.sa_family == AF_INET || IN6_IS_ADDR_V4MAPPED(&name.v6.sin6_addr);
+  if (result >= 0) tell(&name, peer);
   return result;
+}
+
+static void wake(int number) { (void)number; }
+
+int clinux_inet_accept_now(int socket, bool waits, struct clinux_inet_peer *peer) {
+  struct pollfd state = {.fd = socket, .events = POLLIN};
+  int marks = fcntl(socket, F_GETFL);
+  if (marks < 0 || poll(&state, 1, 0) != 1 || !(state.revents & POLLIN)) {
+    errno = EAGAIN;
+    return -1;
+  }
+  /* Somebody who waits in the same call may take it first: a signal then ends ours, for which there is no flag. */
+  bool is_risky = !(marks & O_NONBLOCK);
+  const struct itimerval soon = {{0, 1000}, {0, 1000}}, never = {{0, 0}, {0, 0}};
+  if (is_risky) {
+    const struct sigaction action = {.sa_handler = wake};
+    sigaction(SIGALRM, &action, NULL);
+    setitimer(ITIMER_REAL, &soon, NULL);
+  }
+  union address name;
+  socklen_t length = sizeof name;
+  int result = accept4(socket, &name.any, &length, SOCK_CLOEXEC | (waits ? 0 : SOCK_NONBLOCK));
+  int error = errno;
+  if (is_risky) setitimer(ITIMER_REAL, &never, NULL);
+  if (result >= 0) tell(&name, peer);
+  errno = error;
+  return result;
+}
+
+size_t clinux_inet_written(const struct clinux_inet_peer *peer, bool as_v4, void *bytes) {
+  union address name;
+  /* One of IPv4 in the form of IPv6 ends with it. */
+  if (as_v4) {
+    socklen_t length = fill(&name, peer->address + (peer->is_v6 ? 12 : 0), 4, peer->port);
+    memcpy(bytes, &name, length);
+    return length;
+  }
+  socklen_t length = fill(&name, peer->address, 16, peer->port);
+  name.v6.sin6_scope_id = peer->scope;
+  memcpy(bytes, &name, length);
+  return length;
+}
+
+int clinux_inet_take_port(int socket, const uint8_t *address, size_t size) {
+  union address name;
+  socklen_t length = fill(&name, address, size, 0);
+  if (bind(socket, &name.any, length) < 0 || getsockname(socket, &name.any, &length) < 0) return -1;
+  return ntohs(name.any.sa_family == AF_INET ? name.v4.sin_port : name.v6.sin6_port);
+}
+
+ssize_t clinux_inet_peek(int socket, void *bytes, size_t size) {
+  return recv(socket, bytes, size, MSG_PEEK | MSG_DONTWAIT);
+}
+
+ssize_t clinux_inet_send(int socket, const void *bytes, size_t size) {
+  return send(socket, bytes, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+/* TCP drops what is received with MSG_TRUNC: nothing is copied. */
+ssize_t clinux_inet_drop(int socket, size_t size) { return recv(socket, NULL, size, MSG_TRUNC | MSG_DONTWAIT); }
+
+void clinux_inet_keep_alive(int socket) {
+  int on = 1;
+  setsockopt(socket, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+}
+
+void clinux_inet_bound_sent(int socket, int size) { setsockopt(socket, SOL_SOCKET, SO_SNDBUF, &size, sizeof size); }
+
+void clinux_inet_reset_when_closed(int socket) {
+  const struct linger linger = {.l_onoff = 1};
+  setsockopt(socket, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
 }
 
 int clinux_inet_only_listen(int socket) {
@@ -128,17 +217,7 @@ ssize_t clinux_inet_receive_from(int socket, void *bytes, size_t size, struct cl
   do result = recvmsg(socket, &message, MSG_DONTWAIT);
   while (result < 0 && errno == EINTR);
   if (result < 0) return result;
-  memset(peer, 0, sizeof *peer);
-  if (name.any.sa_family == AF_INET) {
-    memcpy(peer->address, &name.v4.sin_addr, 4);
-    peer->port = ntohs(name.v4.sin_port);
-  } else {
-    memcpy(peer->address, &name.v6.sin6_addr, 16);
-    peer->port = ntohs(name.v6.sin6_port);
-    peer->scope = name.v6.sin6_scope_id;
-    peer->is_v6 = 1;
-    peer->is_mapped = IN6_IS_ADDR_V4MAPPED(&name.v6.sin6_addr);
-  }
+  tell(&name, peer);
   for (struct cmsghdr *header = CMSG_FIRSTHDR(&message); header; header = CMSG_NXTHDR(&message, header)) {
     if (header->cmsg_level == IPPROTO_IP && header->cmsg_type == IP_PKTINFO) {
       struct in_pktinfo info;
@@ -198,6 +277,12 @@ long clinux_raise_descriptor_limit(void) {
 void *clinux_map_shared(int file, size_t size) {
   void *result = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
   return result == MAP_FAILED ? NULL : result;
+}
+
+uint64_t clinux_load(const uint64_t *word) { return __atomic_load_n(word, __ATOMIC_SEQ_CST); }
+
+bool clinux_change(uint64_t *word, uint64_t old, uint64_t new) {
+  return __atomic_compare_exchange_n(word, &old, new, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
 }
 
 void clinux_add(uint64_t *sum, uint64_t amount) { __atomic_fetch_add(sum, amount, __ATOMIC_RELAXED); }

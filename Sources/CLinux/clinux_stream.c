@@ -62,6 +62,7 @@ int clinux_stream_look(int socket, struct clinux_stream *stream) {
   stream->family = name.any.sa_family;
   stream->is_tcp = stream->family == AF_INET || stream->family == AF_INET6;
   stream->state = state;
+  stream->port = ntohs(stream->family == AF_INET ? name.v4.sin_port : name.v6.sin6_port);
   stream->is_bound = stream->family == AF_INET ? name.v4.sin_port || name.v4.sin_addr.s_addr
                                                : name.v6.sin6_port || !IN6_IS_ADDR_UNSPECIFIED(&name.v6.sin6_addr);
   return 0;
@@ -151,6 +152,11 @@ void clinux_stream_copy_options(int from, int to, int family) {
 int clinux_stream_wait(int socket) {
   int off = 0;
   return ioctl(socket, FIONBIO, &off);
+}
+
+int clinux_stream_as_v4(int socket) {
+  int family = AF_INET;
+  return setsockopt(socket, IPPROTO_IPV6, IPV6_ADDRFORM, &family, sizeof family);
 }
 
 int clinux_stream_keep_to(int socket, unsigned interface) {

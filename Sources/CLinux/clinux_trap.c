@@ -20,6 +20,9 @@
 #define SECCOMP_IOCTL_NOTIF_SET_FLAGS SECCOMP_IOW(4, __u64)
 #define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP (1UL << 0)
 #endif
+#ifndef SECCOMP_ADDFD_FLAG_SEND
+#define SECCOMP_ADDFD_FLAG_SEND (1UL << 1)
+#endif
 #ifndef SYS_pidfd_getfd
 #define SYS_pidfd_getfd 438
 #endif
@@ -37,17 +40,19 @@ int clinux_trap_set(void) {
   struct sock_filter code[] = {
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
       /* It has this number with every kind of calls. */
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, io_uring_setup, 6, 0),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, io_uring_setup, 8, 0),
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, OUR_ARCHITECTURE, 0, 5),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, OUR_ARCHITECTURE, 0, 7),
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
 #if defined(__x86_64__)
       /* x32: nobody uses it, and it is another door to everything. */
-      BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, 0x40000000, 2, 0),
+      BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, 0x40000000, 4, 0),
 #else
       BPF_STMT(BPF_MISC | BPF_TAX, 0),
 #endif
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_connect, 0, 2),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_connect, 2, 0),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_accept4, 1, 0),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_accept, 0, 2),
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF),
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
@@ -64,9 +69,10 @@ int clinux_trap_set(void) {
 
 static const int keepers_calls[] = {
     /* What it is for. */
-    SYS_close, SYS_connect, SYS_getdents64, SYS_getsockname, SYS_getsockopt, SYS_ioctl, SYS_kcmp, SYS_lseek, SYS_openat,
-    SYS_pidfd_getfd, SYS_pidfd_open, SYS_ppoll, SYS_pread64, SYS_process_vm_readv, SYS_read, SYS_recvfrom, SYS_seccomp,
-    SYS_sendmsg, SYS_sendto, SYS_setsockopt, SYS_socket, SYS_write,
+    SYS_accept4, SYS_close, SYS_connect, SYS_fcntl, SYS_getdents64, SYS_getsockname, SYS_getsockopt, SYS_ioctl, SYS_kcmp,
+    SYS_lseek, SYS_openat, SYS_pidfd_getfd, SYS_pidfd_open, SYS_ppoll, SYS_pread64, SYS_process_vm_readv,
+    SYS_process_vm_writev, SYS_read, SYS_recvfrom, SYS_recvmsg, SYS_seccomp, SYS_sendmsg, SYS_sendto, SYS_setitimer,
+    SYS_setsockopt, SYS_socket, SYS_write,
 #if defined(__x86_64__)
     SYS_pause, SYS_poll,
 #endif
@@ -100,14 +106,26 @@ size_t clinux_trap_message_size(void) {
 
 bool clinux_trap_held(const void *slot, struct clinux_held_call *call) {
   const struct seccomp_notif *message = slot;
+  int number = message->data.nr;
   *call = (struct clinux_held_call){
       .id = message->id,
+      .is_accept = number == SYS_accept || number == SYS_accept4,
       .address = message->data.args[1],
       .size = (uint32_t)message->data.args[2],
+      .size_address = message->data.args[2],
+      .flags = number == SYS_accept4 ? (uint32_t)message->data.args[3] : 0,
       .thread = (int)message->pid,
       .descriptor = (int)message->data.args[0],
   };
   return message->id != 0;
+}
+
+bool clinux_trap_wait(int listener, int other) {
+  struct pollfd states[] = {{.fd = listener, .events = POLLIN}, {.fd = other, .events = POLLIN}};
+  int result;
+  do result = poll(states, 2, -1);
+  while (result < 0 && errno == EINTR);
+  return states[1].revents;
 }
 
 int clinux_trap_receive(int listener, void *slot, struct clinux_held_call *call) {
@@ -154,6 +172,16 @@ int clinux_trap_replace(int listener, uint64_t id, int ours, int theirs, bool cl
       .flags = SECCOMP_ADDFD_FLAG_SETFD,
       .srcfd = (uint32_t)ours,
       .newfd = (uint32_t)theirs,
+      .newfd_flags = close_on_exec ? O_CLOEXEC : 0,
+  };
+  return ioctl(listener, SECCOMP_IOCTL_NOTIF_ADDFD, &request);
+}
+
+int clinux_trap_add(int listener, uint64_t id, int ours, bool close_on_exec) {
+  struct seccomp_notif_addfd request = {
+      .id = id,
+      .flags = SECCOMP_ADDFD_FLAG_SEND,
+      .srcfd = (uint32_t)ours,
       .newfd_flags = close_on_exec ? O_CLOEXEC : 0,
   };
   return ioctl(listener, SECCOMP_IOCTL_NOTIF_ADDFD, &request);

@@ -22,12 +22,11 @@ final class CarrierProcess {
   /// - Parameters:
   ///   - network: the machine's network namespace.
   ///   - extra: what the kind of process takes besides.
-  ///   - listener: where waiting connections are told; for a broker.
+  ///   - more: what it takes after that, in the order of `CarrierDescriptor`.
   ///   - group: the control group that it is born in.
   ///   - onEnd: called once with why it ended; not after `end`.
   init(
-    _ request: CarrierRequest, network: Descriptor, extra: Descriptor? = nil, listener: Descriptor? = nil,
-    run: NetworkRun,
+    _ request: CarrierRequest, network: Descriptor, extra: Descriptor? = nil, more: [Descriptor] = [], run: NetworkRun,
     group: CgroupDirectory, in context: NetworkContext,
     onEnd: @escaping (String) -> Void
   ) throws(Failure) {
@@ -40,7 +39,7 @@ final class CarrierProcess {
       descriptors: [
         nil, nil, outputs.second, channels.second, try .sealedBytes(request.encoded, name: "request"),
         run.userNamespace, network, extra,
-      ] + (listener.map { [$0] } ?? []))
+      ] + more)
     spawn.cgroup = group.descriptor
     spawn.newSession = true
     spawn.parentDeathSignal = SIGKILL

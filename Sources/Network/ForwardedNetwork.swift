@@ -29,9 +29,9 @@ final class ForwardedNetwork: NetworkBackend {
     self.tap = tap
     self.context = context
     guardian = Guardian(context.tell)
-    publisher = try PortPublisher(plan.ports, to: tap.addresses.map(\.bytes), in: context)
-    doors = try HostDoors(plan.hostPorts, in: context)
     handOff = plan.handOff ? try HandOff(by: tap.name, in: context) : nil
+    publisher = try PortPublisher(plan.ports, to: tap.addresses.map(\.bytes), by: handOff, in: context)
+    doors = try HostDoors(plan.hostPorts, in: context)
   }
 
   func start(for run: NetworkRun) throws(Failure) {

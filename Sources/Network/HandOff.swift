@@ -4,8 +4,9 @@ import Linux
 import StageProtocol
 import Varlink
 
-/// `HandOff=yes`: the machine's outgoing TCP connections are made by the host, by a broker that decides on each. The
-/// supervisor keeps hold of where they wait, so that they outlast a broker.
+/// `HandOff=yes`: the machine's outgoing TCP connections are made by the host, by a broker that decides on each; and who
+/// accepts one that came to a published port gets the host's socket from it. The supervisor keeps hold of where calls
+/// wait, so that they outlast a broker.
 final class HandOff {
   private let context: NetworkContext
   private let interface: String
@@ -13,6 +14,7 @@ final class HandOff {
   private let memory: Descriptor
   private var keeper: Keeper?
   private var listener: Descriptor?
+  private var offers: SocketPair?
   /// How many brokers there were in a row that did not come to decide on anything.
   private var failures = 0
   private var lastBegun: UInt64?
@@ -33,14 +35,17 @@ final class HandOff {
     guard let listener = run.connections else { return }
     self.listener = listener
     forgetCall()
+    offers = try? SocketPair(packets: true)
     // In the forwarder's group: what its sockets send passes the same guard, whoever has them by then.
     let keeper = Keeper("broker", in: context) { [unowned self] onEnd throws(Failure) in
       countFailures()
       let request = CarrierRequest.broker(
         BrokerRequest(supervisor: getpid(), workplace: context.workplace, interface: interface, isPassing: isPassing))
+      // Whoever only lets calls pass reads no offers, and relays need not make any.
+      if isPassing, let offers { shutdown(offers.second.raw, Int32(SHUT_RDWR)) }
       return try CarrierProcess(
-        request, network: network, extra: memory, listener: listener, run: run, group: run.guarded, in: context,
-        onEnd: onEnd)
+        request, network: network, extra: memory, more: [listener] + (offers.map { [$0.second] } ?? []), run: run,
+        group: run.guarded, in: context, onEnd: onEnd)
     }
     self.keeper = keeper
     keeper.start()
@@ -50,11 +55,15 @@ final class HandOff {
     keeper?.stop()
     keeper = nil
     listener = nil
+    offers = nil
     lastBegun = nil
     failures = 0
   }
 
-  /// Whether connections only pass, because two brokers in a row could not be set up: rather than that process 1 waits.
+  /// For a relay of this run, as of `CarrierDescriptor.words` and what comes after it; nil where there are no brokers.
+  var forRelays: [Descriptor]? { offers.map { [memory, $0.first] } }
+
+  /// Whether calls only pass, because two brokers in a row could not be set up: rather than that process 1 waits.
   private var isPassing: Bool { failures >= 2 }
 
   private func countFailures() {
@@ -86,7 +95,9 @@ final class HandOff {
     let values = values
     let back = HandOffCounter.fallenBack.reduce(0) { $0 &+ values[$1.rawValue] }
     let rest = interface.isEmpty ? "stayed inside" : "left to packets"
-    return "hand-off (\(values[HandOffCounter.handedOver.rawValue]) handed over, \(back) \(rest))"
+    let taken = values[HandOffCounter.handedIn.rawValue]
+    let handedIn = taken > 0 ? ", \(taken) handed in" : ""
+    return "hand-off (\(values[HandOffCounter.handedOver.rawValue]) handed over\(handedIn), \(back) \(rest))"
   }
 
   var state: JSON {
@@ -97,8 +108,7 @@ final class HandOff {
     return [
       "process": keeper?.process.map { JSON($0.id) } ?? .null, "restarts": JSON(keeper?.restarts ?? 0),
       "lastEnd": JSON(keeper?.lastEnd), "passing": .bool(isPassing), "handedOver": value(.handedOver),
-      "unreachable": value(.unreachable),
-      "refused": value(.refused), "fallenBack": back,
+      "handedIn": value(.handedIn), "unreachable": value(.unreachable), "refused": value(.refused), "fallenBack": back,
     ]
   }
 }

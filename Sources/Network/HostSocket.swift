@@ -10,8 +10,12 @@ enum HostSocket {
 
   /// A listening or bound socket.
   ///
+  /// - Parameter forBoth: what is accepted may be given to whoever listens by IPv6, and to whoever does by IPv4: the
+  ///   socket is one of IPv6 for an address of IPv4, too, because only such a one can be made into the other.
   /// - Throws: `Failure` that names the port, of kind `refused`.
-  static func open(_ transport: Transport, _ bind: IPAddress?, _ port: UInt16) throws(Failure) -> Descriptor {
+  static func open(
+    _ transport: Transport, _ bind: IPAddress?, _ port: UInt16, forBoth: Bool = false
+  ) throws(Failure) -> Descriptor {
     // Every address: one socket of IPv6 takes both, where the host has it.
     guard let bind else {
       do {
@@ -21,14 +25,22 @@ enum HostSocket {
         return try open(transport, .v4(0), port, both: false)
       }
     }
+    if forBoth, case .v4(let value) = bind {
+      // A host without IPv6 has those that it has.
+      do {
+        return try open(transport, .v6(0xffff << 32 | UInt128(value)), port, both: true, place: "\(transport):\(bind):\(port)")
+      } catch {
+        guard error.errno == .addressFamilyNotSupported else { throw error }
+      }
+    }
     return try open(transport, bind, port, both: false)
   }
 
   private static func open(
-    _ transport: Transport, _ address: IPAddress, _ port: UInt16, both: Bool
+    _ transport: Transport, _ address: IPAddress, _ port: UInt16, both: Bool, place: String? = nil
   ) throws(Failure) -> Descriptor {
     let bytes = address.bytes
-    let place = both ? "\(transport):\(port)" : "\(transport):\(written(address)):\(port)"
+    let place = place ?? (both ? "\(transport):\(port)" : "\(transport):\(written(address)):\(port)")
     func step(_ result: Int32) throws(Failure) -> Int32 {
       let number = errno
       if result < 0 { throw refusal(place, port, number) }

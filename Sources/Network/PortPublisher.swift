@@ -16,11 +16,14 @@ final class PortPublisher {
   private var run: (run: NetworkRun, network: Descriptor)?
   private(set) var keeper: Keeper?
   private let counters: Counters
+  private let handOff: HandOff?
 
   private struct Entry {
     var id: UInt32
     var socket: Descriptor
     var guestPort: UInt16
+    /// Whether what it accepts may be given to the machine.
+    var isOffered = false
   }
 
   /// Each takes a descriptor of the supervisor's, of which it has a thousand.
@@ -28,11 +31,16 @@ final class PortPublisher {
 
   /// Takes the ports of the host.
   ///
-  /// - Parameter targets: the machine's addresses, of 4 or 16 bytes.
+  /// - Parameters:
+  ///   - targets: the machine's addresses, of 4 or 16 bytes.
+  ///   - handOff: by whom those who accept get the host's sockets; nil where there is no hand-off.
   /// - Throws: `Failure` of kind `refused` that names the first that cannot be had.
-  init(_ ports: [PublishedPort], to targets: [[UInt8]], in context: NetworkContext) throws(Failure) {
+  init(
+    _ ports: [PublishedPort], to targets: [[UInt8]], by handOff: HandOff? = nil, in context: NetworkContext
+  ) throws(Failure) {
     self.context = context
     self.targets = targets
+    self.handOff = handOff
     counters = try Counters()
     for port in ports { try add(port) }
   }
@@ -60,11 +68,14 @@ final class PortPublisher {
     }
     var entries: [Entry] = []
     for (host, guest) in zip(port.host.ports, port.guest.ports) {
-      let socket = try HostSocket.open(port.transport, port.bind, host)
+      let mayBeOffered = handOff != nil && port.transport == .tcp && port.socketUnit == nil
+      let socket = try HostSocket.open(port.transport, port.bind, host, forBoth: mayBeOffered)
       if port.socketUnit != nil {
         try check(clinux_inet_only_listen(socket.raw), "keep to listening the socket of", "\(port)")
       }
-      entries.append(Entry(id: nextID, socket: socket, guestPort: guest))
+      // What is accepted has the same filter, which young kernels let only the host's root set. A relay does without.
+      let isOffered = mayBeOffered && clinux_inet_only_listen(socket.raw) == 0
+      entries.append(Entry(id: nextID, socket: socket, guestPort: guest, isOffered: isOffered))
       nextID += 1
     }
     published.append((port, entries))
@@ -113,11 +124,14 @@ final class PortPublisher {
     guard let (run, network) = run, keeper == nil,
       published.contains(where: { $0.port.socketUnit == nil })
     else { return }
-    let request = CarrierRequest.relay(RelayRequest(supervisor: getpid(), workplace: context.workplace))
+    let offering = handOff?.forRelays
+    let request = CarrierRequest.relay(
+      RelayRequest(supervisor: getpid(), workplace: context.workplace, isOffering: offering != nil))
     let keeper = Keeper("relay", in: context) { [unowned self] onEnd throws(Failure) in
       counters.noneOpen()
       let relay = try CarrierProcess(
-        request, network: network, extra: counters.file, run: run, group: run.group, in: context, onEnd: onEnd)
+        request, network: network, extra: counters.file, more: offering ?? [], run: run, group: run.group, in: context,
+        onEnd: onEnd)
       for one in published { tell(relay, of: one) }
       return relay
     }
@@ -128,7 +142,7 @@ final class PortPublisher {
   private func tell(_ relay: CarrierProcess, of published: (port: PublishedPort, entries: [Entry])) {
     for entry in published.entries where published.port.socketUnit == nil {
       let command = RelayCommand.publish(
-        id: entry.id, datagrams: published.port.transport == .udp,
+        id: entry.id, datagrams: published.port.transport == .udp, isOffered: entry.isOffered,
         targets: targets.map { RelayTarget(address: $0, port: entry.guestPort) })
       relay.send(command.encoded, passing: entry.socket)
     }
@@ -170,6 +184,7 @@ final class Counters {
     return [
       "connections": value(.connections), "open": value(.open), "bytesIn": value(.bytesIn),
       "bytesOut": value(.bytesOut), "refused": value(.refused), "datagrams": value(.datagrams),
+      "handedOver": value(.handedOver),
     ]
   }
 }

@@ -19,9 +19,9 @@ final class SocketNetwork: NetworkBackend {
   init(_ plan: NetworkPlan, _ interface: MachineInterface, in context: NetworkContext) throws(Failure) {
     self.interface = interface
     self.context = context
-    publisher = try PortPublisher(plan.ports, to: interface.addresses.map(\.bytes), in: context)
-    doors = try HostDoors(plan.hostPorts, plan.relayedServers, in: context)
     handOff = try HandOff(by: "", isRequired: true, in: context)
+    publisher = try PortPublisher(plan.ports, to: interface.addresses.map(\.bytes), by: handOff, in: context)
+    doors = try HostDoors(plan.hostPorts, plan.relayedServers, in: context)
     guardian = Guardian(context.tell)
   }
 

@@ -115,12 +115,15 @@ public struct RelayRequest: Sendable, Equatable {
   /// Empty for one that makes its connections in the machine's network namespace, and is told where it gets them from.
   /// Otherwise it makes them where it is started, and this is what it listens on in the machine's.
   public var doors: [RelayDoor]
+  /// Whether it offers connections to a broker first, by the descriptors of `CarrierDescriptor` for that.
+  public var isOffering: Bool
 
   /// A relay to be.
-  public init(supervisor: Int32, workplace: String, doors: [RelayDoor] = []) {
+  public init(supervisor: Int32, workplace: String, doors: [RelayDoor] = [], isOffering: Bool = false) {
     self.supervisor = supervisor
     self.workplace = workplace
     self.doors = doors
+    self.isOffering = isOffering
   }
 }
 
@@ -158,18 +161,22 @@ public enum RelayCounter: Int, Sendable, CaseIterable {
   case refused
   /// Datagrams carried, in both directions.
   case datagrams
+  /// Connections that were handed over to whoever accepted them: nothing of theirs is carried.
+  case handedOver
 }
 
 /// What a relay is told while it runs; a listening or bound socket comes along with `publish`.
 public enum RelayCommand: Sendable, Equatable {
   /// Takes connections or datagrams from the socket that comes along, and carries them to one of these in turn.
-  case publish(id: UInt32, datagrams: Bool, targets: [RelayTarget])
+  ///
+  /// `isOffered`: the sockets that it accepts are fit to be handed over.
+  case publish(id: UInt32, datagrams: Bool, isOffered: Bool, targets: [RelayTarget])
   /// Takes no more of them, and ends those that there are.
   case withdraw(id: UInt32)
 }
 
 /// Where a relay connects to.
-public struct RelayTarget: Sendable, Equatable {
+public struct RelayTarget: Sendable, Hashable {
   /// 4 or 16 bytes.
   public var address: [UInt8]
   /// The port.
@@ -191,4 +198,8 @@ public enum CarrierDescriptor {
   public static let extra: Int32 = 7
   /// A broker: where the calls are told that it decides on.
   public static let listener: Int32 = 8
+  /// A relay that offers connections to a broker: the memory that it shares with it.
+  public static let words: Int32 = 8
+  /// A broker, and a relay that offers connections to it: their ends of what the offers go through.
+  public static let offers: Int32 = 9
 }

@@ -19,7 +19,7 @@ public struct BrokerRequest: Sendable, Equatable {
   }
 }
 
-/// What became of the connections that a broker saw, in the order of its counters: each is a number of eight bytes.
+/// What became of the calls that a broker saw, in the order of its counters: each is a number of eight bytes.
 public enum HandOffCounter: Int, Sendable, CaseIterable {
   /// Made by the host.
   case handedOver
@@ -47,6 +47,8 @@ public enum HandOffCounter: Int, Sendable, CaseIterable {
   case closed
   /// What has to be known could not be found out.
   case unknown
+  /// From outside, to a published port: whoever accepted it has the host's own socket.
+  case handedIn
 
   /// Those that say why a connection was left to packets.
   public static let fallenBack: [HandOffCounter] = [
@@ -62,6 +64,8 @@ public enum HandOffMemory {
   public static let slot = 512
   /// How much room that has.
   public static let slotSize = 512
+  /// Where the words are that say what has become of each offer of the relay's (`OfferWord`), eight bytes each.
+  public static let offers = 1024
   /// Of all of it.
-  public static let size = 1024
+  public static let size = offers + 8 * Offer.most
 }

@@ -17,6 +17,7 @@ extension CarrierRequest {
       writer.list(request.doors) {
         $0.bool($1.datagrams); $0.data($1.address); $0.integer($1.port); $0.targets($1.targets)
       }
+      writer.bool(request.isOffering)
     case .broker(let request):
       writer.byte(3)
       writer.integer(request.supervisor)
@@ -56,7 +57,7 @@ extension CarrierRequest {
             RelayDoor(
               datagrams: try reader.bool(), address: try reader.address(), port: try reader.integer(),
               targets: try reader.targets())
-          }))
+          }, isOffering: try reader.bool()))
     case 3:
       self = .broker(
         BrokerRequest(
@@ -81,10 +82,11 @@ extension RelayCommand {
   public var encoded: [UInt8] {
     var writer = WireWriter()
     switch self {
-    case .publish(let id, let datagrams, let targets):
+    case .publish(let id, let datagrams, let isOffered, let targets):
       writer.byte(1)
       writer.integer(id)
       writer.bool(datagrams)
+      writer.bool(isOffered)
       writer.targets(targets)
     case .withdraw(let id):
       writer.byte(2)
@@ -101,12 +103,52 @@ extension RelayCommand {
     switch try reader.byte() {
     case 1:
       self = .publish(
-        id: try reader.integer(), datagrams: try reader.bool(),
+        id: try reader.integer(), datagrams: try reader.bool(), isOffered: try reader.bool(),
         targets: try reader.targets())
     case 2: self = .withdraw(id: try reader.integer())
     default: throw WireError(expected: "a command to a relay")
     }
     guard reader.isAtEnd else { throw WireError(expected: "the end of the command") }
+  }
+}
+
+extension OfferMessage {
+  /// The message as bytes.
+  public var encoded: [UInt8] {
+    var writer = WireWriter()
+    switch self {
+    case .make(let offer):
+      writer.byte(1)
+      writer.integer(offer.slot)
+      writer.integer(offer.word)
+      writer.target(offer.origin)
+      writer.integer(offer.port)
+      writer.target(offer.client)
+      writer.integer(offer.scope)
+    case .withdraw(let slot):
+      writer.byte(2)
+      writer.integer(slot)
+    case .forgetAll: writer.byte(3)
+    }
+    return writer.bytes
+  }
+
+  /// Reads a message.
+  ///
+  /// - Throws: `WireError` unless the bytes are exactly one message.
+  public init(decoding bytes: [UInt8]) throws(WireError) {
+    var reader = WireReader(bytes)
+    switch try reader.byte() {
+    case 1:
+      self = .make(
+        Offer(
+          slot: try reader.integer(), word: try reader.integer(), origin: try reader.target(),
+          port: try reader.integer(), client: try reader.target(), scope: try reader.integer()))
+    case 2: self = .withdraw(slot: try reader.integer())
+    case 3: self = .forgetAll
+    default: throw WireError(expected: "a message of offers")
+    }
+    guard reader.isAtEnd else { throw WireError(expected: "the end of the message") }
   }
 }
 
@@ -126,9 +168,12 @@ extension WireWriter {
   }
 
   fileprivate mutating func targets(_ targets: [RelayTarget]) {
-    list(targets) {
-      $0.data($1.address); $0.integer($1.port)
-    }
+    list(targets) { $0.target($1) }
+  }
+
+  fileprivate mutating func target(_ target: RelayTarget) {
+    data(target.address)
+    integer(target.port)
   }
 }
 
@@ -146,9 +191,11 @@ extension WireReader {
   }
 
   fileprivate mutating func targets() throws(WireError) -> [RelayTarget] {
-    try list { (reader) throws(WireError) in
-      RelayTarget(address: try reader.address(), port: try reader.integer())
-    }
+    try list { (reader) throws(WireError) in try reader.target() }
+  }
+
+  fileprivate mutating func target() throws(WireError) -> RelayTarget {
+    RelayTarget(address: try address(), port: try integer())
   }
 
   fileprivate mutating func address() throws(WireError) -> [UInt8] {

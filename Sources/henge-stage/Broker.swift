@@ -3,13 +3,14 @@ import Glibc
 import Linux
 import StageProtocol
 
-/// Makes a machine's outgoing TCP connections on the host: each that the machine asks for waits until it was decided on
-/// here. This process stays in the host's network namespace, where it may do what any program may; over the machine's
+/// Makes a machine's outgoing TCP connections on the host, and gives those from outside to who accepts them: each such call
+/// of the machine's waits until it was decided on here. This process stays in the host's network namespace, where it may do what any program may; over the machine's
 /// processes it has what their root has to look at them, and nothing else.
 func run(_ request: BrokerRequest, userNamespace: UserNamespace) throws(Failure) {
   let network = Descriptor(adopting: CarrierDescriptor.network)
   let memory = Descriptor(adopting: CarrierDescriptor.extra)
   let listener = Descriptor(adopting: CarrierDescriptor.listener)
+  let channel = Descriptor(adopting: CarrierDescriptor.offers)
   guard !request.isPassing else {
     try confine(userNamespace, request.workplace, keeping: [], request.supervisor)
     try passAll(listener)
@@ -30,10 +31,12 @@ func run(_ request: BrokerRequest, userNamespace: UserNamespace) throws(Failure)
   guard (1...HandOffMemory.slotSize).contains(clinux_trap_message_size()) else {
     throw Failure("hand off", "connections", "this kernel's messages are too long")
   }
+  let words = (shared + HandOffMemory.offers).bindMemory(to: UInt64.self, capacity: Offer.most)
   let broker = Broker(
+    offers: try BrokerOffers(channel, words: words),
     listener: listener, inside: inside[0], outside: outside[0], processes: processes, interface: request.interface,
     routes: KnownRoutes(notices: (inside[1], outside[1])),
-    counters: shared.bindMemory(to: UInt64.self, capacity: HandOffCounter.allCases.count))
+    counters: shared.assumingMemoryBound(to: UInt64.self))
   (shared + HandOffMemory.begun).assumingMemoryBound(to: UInt64.self).pointee &+= 1
   try broker.run(slot: shared + HandOffMemory.slot)
 }

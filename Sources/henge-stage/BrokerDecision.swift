@@ -3,7 +3,7 @@ import Glibc
 import Linux
 import StageProtocol
 
-/// Decides on one waiting connection after the other. It waits for nothing but the next one.
+/// Decides on one waiting call after the other. It waits for nothing but the next one, and for what relays offer.
 ///
 /// What the caller's memory and descriptors hold may change at any moment, by another of its threads. So the address is
 /// read once, and the host's socket is on its way to it before the caller has it; what the caller's own call does after
@@ -15,10 +15,14 @@ final class Broker {
     /// The kernel goes on with the call; counted as this.
     case goOn(HandOffCounter?)
     case answer(Int32, HandOffCounter?)
+    /// It has its answer.
+    case done(HandOffCounter?)
     /// The caller is gone.
     case gone
   }
 
+  private let offers: BrokerOffers
+  private let acceptance: BrokerAcceptance
   private let listener: Descriptor
   private let inside: Descriptor
   private let outside: Descriptor
@@ -34,9 +38,11 @@ final class Broker {
   private var taken: Int32 = -1
 
   init(
-    listener: Descriptor, inside: Descriptor, outside: Descriptor, processes: Descriptor, interface: String,
-    routes: consuming KnownRoutes, counters: UnsafeMutablePointer<UInt64>
+    offers: BrokerOffers, listener: Descriptor, inside: Descriptor, outside: Descriptor, processes: Descriptor,
+    interface: String, routes: consuming KnownRoutes, counters: UnsafeMutablePointer<UInt64>
   ) {
+    self.offers = offers
+    acceptance = BrokerAcceptance(listener: listener, offers: offers)
     self.listener = listener
     self.inside = inside
     self.outside = outside
@@ -58,6 +64,7 @@ final class Broker {
       clinux_trap_done(slot)
     }
     while true {
+      while clinux_trap_wait(listener.raw, offers.channel) { offers.take() }
       if clinux_trap_receive(listener.raw, slot, &call) == 0 {
         settle(call, isRepeated: false)
         clinux_trap_done(slot)
@@ -85,6 +92,7 @@ final class Broker {
     case .answer(let number, let counter):
       count(counter)
       _ = clinux_trap_answer(listener.raw, call.id, number)
+    case .done(let counter): count(counter)
     case .gone: break
     }
     if taken >= 0 { close(taken) }
@@ -92,6 +100,7 @@ final class Broker {
   }
 
   private func outcome(of call: clinux_held_call, isRepeated: Bool) -> Outcome {
+    if call.is_accept { return outcomeOfAccept(call) }
     // What is no address to the kernel is its to refuse.
     guard (2...128).contains(call.size), let base = address.baseAddress else { return .goOn(nil) }
     let bytes = UnsafeRawBufferPointer(start: base, count: Int(call.size))
@@ -123,6 +132,22 @@ final class Broker {
     // On a socket of the host's nothing goes on that was not decided on here.
     if isOurs, case .goOn(let counter) = outcome, counter != .handedOver { return .answer(EACCES, .refused) }
     return outcome
+  }
+
+  /// Most who accept are not those that anybody outside is led to.
+  private func outcomeOfAccept(_ call: clinux_held_call) -> Outcome {
+    guard !offers.isEmpty else { return .goOn(nil) }
+    taken = clinux_caller_take(processes.raw, call.thread, call.descriptor)
+    guard clinux_trap_is_held(listener.raw, call.id) else { return .gone }
+    var stream = clinux_stream()
+    guard taken >= 0, clinux_stream_look(taken, &stream) == 0, stream.is_tcp, stream.state == 10,
+      clinux_socket_namespace(taken) == machine
+    else { return .goOn(nil) }
+    return switch acceptance.outcome(of: call, taken, port: UInt16(truncatingIfNeeded: stream.port)) {
+    case .goOn: .goOn(nil)
+    case .answer(let number): .answer(number, nil)
+    case .given(let isHosts): .done(isHosts ? .handedIn : nil)
+    }
   }
 
   /// For a socket that was handed over before; nil when it may be handed over anew, because its connection has ended.

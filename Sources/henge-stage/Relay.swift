@@ -25,10 +25,16 @@ func run(_ request: RelayRequest, userNamespace: UserNamespace, channel: Channel
   guard let memory = clinux_map_shared(counters.raw, size) else {
     throw Failure("map", "the counters", errno: .init(rawValue: errno))
   }
-  let relay = try Relay(counters: memory.bindMemory(to: UInt64.self, capacity: RelayCounter.allCases.count))
+  var offers: RelayOffers?
+  if request.isOffering {
+    offers = try RelayOffers(
+      memory: Descriptor(adopting: CarrierDescriptor.words), channel: Descriptor(adopting: CarrierDescriptor.offers))
+  }
+  let relay = try Relay(
+    counters: memory.bindMemory(to: UInt64.self, capacity: RelayCounter.allCases.count), offers: offers)
   for (index, door) in doors.enumerated() {
     let request = request.doors[index]
-    relay.publish(UInt32(index), door, datagrams: request.datagrams, to: request.targets)
+    relay.publish(UInt32(index), door, datagrams: request.datagrams, isOffered: false, to: request.targets)
   }
   try relay.run(channel)
 }
@@ -66,8 +72,8 @@ final class Relay {
   private var starved: [StreamListener] = []
   private var failure: Failure?
 
-  init(counters: UnsafeMutablePointer<UInt64>) throws(Failure) {
-    let common = RelayCommon(counters: counters, main: try Inbox())
+  init(counters: UnsafeMutablePointer<UInt64>, offers: RelayOffers?) throws(Failure) {
+    let common = RelayCommon(counters: counters, main: try Inbox(), offers: offers)
     loop = try RelayLoop(common)
     crew = RelayCrew(common)
   }
@@ -84,12 +90,12 @@ final class Relay {
     for listener in waiting { _ = loop.watch(listener.socket.raw, RelayLoop.readable, listener) }
   }
 
-  func publish(_ id: UInt32, _ socket: Descriptor, datagrams: Bool, to targets: [RelayTarget]) {
+  func publish(_ id: UInt32, _ socket: Descriptor, datagrams: Bool, isOffered: Bool, to targets: [RelayTarget]) {
     withdraw(id)
     let listener: any Listener =
       datagrams
       ? DatagramListener(socket, targets: targets, of: loop)
-      : StreamListener(id, socket, targets: targets, of: self, crew)
+      : StreamListener(id, socket, isOffered: isOffered, targets: targets, of: self, crew)
     listeners[id] = listener
     _ = loop.watch(socket.raw, RelayLoop.readable, listener)
   }
@@ -110,8 +116,8 @@ final class Relay {
         return
       }
       switch try? RelayCommand(decoding: bytes) {
-      case .publish(let id, let datagrams, let targets)?:
-        if let socket { publish(id, socket, datagrams: datagrams, to: targets) }
+      case .publish(let id, let datagrams, let isOffered, let targets)?:
+        if let socket { publish(id, socket, datagrams: datagrams, isOffered: isOffered, to: targets) }
       case .withdraw(let id)?: withdraw(id)
       case nil: throw Failure("read", "a command", "it is none")
       }

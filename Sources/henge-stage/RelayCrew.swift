@@ -10,12 +10,15 @@ final class RelayCommon: @unchecked Sendable {
   let counters: UnsafeMutablePointer<UInt64>
   /// What helpers tell the first thread.
   let main: Inbox
+  /// Nil where there is no broker.
+  let offers: RelayOffers?
   /// A listener waits for a descriptor to become free.
   private let isStarved = Atomic<Bool>(false)
 
-  init(counters: UnsafeMutablePointer<UInt64>, main: Inbox) {
+  init(counters: UnsafeMutablePointer<UInt64>, main: Inbox, offers: RelayOffers?) {
     self.counters = counters
     self.main = main
+    self.offers = offers
   }
 
   /// Before the last try to take a connection: whoever gives a descriptor back after that sees it.
@@ -31,7 +34,7 @@ final class RelayCommon: @unchecked Sendable {
 /// What threads tell each other.
 enum RelayNote: Sendable {
   /// To a helper: a connection, what publication it came by, and whom to try in turn.
-  case carry(Descriptor, publication: UInt32, targets: [RelayTarget])
+  case carry(Arrival, publication: UInt32)
   /// To a helper: end what came by this publication.
   case withdraw(UInt32)
   /// To the first thread: there are descriptors again.
@@ -97,12 +100,12 @@ final class RelayHelper: Sendable {
       var groups: [UInt32: StreamGroup] = [:]
       let isWatching = loop.watch(inbox) { [unowned self] note in
         switch note {
-        case .carry(let connection, let publication, let targets):
+        case .carry(let arrival, let publication):
           let group =
             groups[publication]
             ?? StreamGroup(loop) { [unowned self] in load.subtract(1, ordering: .relaxed) }
           groups[publication] = group
-          group.begin(connection, targets: targets)
+          group.begin(arrival)
         case .withdraw(let publication): groups.removeValue(forKey: publication)?.close()
         case .feed, .failed: break
         }

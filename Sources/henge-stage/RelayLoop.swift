@@ -29,6 +29,7 @@ final class RelayLoop {
   var hasGivenBack = false
   let common: RelayCommon
   let pipes = PipePool()
+  private var space: UnsafeMutableRawPointer?
   private(set) var time: UInt64 = 0
 
   static let readable: UInt32 = 0x1
@@ -43,6 +44,14 @@ final class RelayLoop {
 
   func count(_ counter: RelayCounter, _ amount: Int = 1) {
     clinux_add(common.counters + counter.rawValue, UInt64(bitPattern: Int64(amount)))
+  }
+
+  /// Room for bytes that are looked at, of one size for all who ask.
+  func aside(_ size: Int) -> UnsafeMutableRawPointer {
+    if let space { return space }
+    let made = UnsafeMutableRawPointer.allocate(byteCount: size, alignment: 16)
+    space = made
+    return made
   }
 
   func watch(_ descriptor: Int32, _ events: UInt32, _ waiter: any Waiter) -> Bool {

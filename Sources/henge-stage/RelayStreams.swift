@@ -3,18 +3,32 @@ import Glibc
 import Linux
 import StageProtocol
 
+/// A connection that came in.
+struct Arrival: Sendable {
+  let socket: Descriptor
+  let peer: clinux_inet_peer
+  /// Whether whoever accepts it in the machine may be given the socket itself.
+  let isOffered: Bool
+  /// Whom to try in turn.
+  let targets: [RelayTarget]
+}
+
 /// A listening socket, whose connections go to the relay's threads.
 final class StreamListener: Listener {
   let socket: Descriptor
   private let id: UInt32
+  private let isOffered: Bool
   private let targets: [RelayTarget]
   private unowned let relay: Relay
   private let crew: RelayCrew
   private let own: StreamGroup
 
-  init(_ id: UInt32, _ socket: Descriptor, targets: [RelayTarget], of relay: Relay, _ crew: RelayCrew) {
+  init(
+    _ id: UInt32, _ socket: Descriptor, isOffered: Bool, targets: [RelayTarget], of relay: Relay, _ crew: RelayCrew
+  ) {
     self.id = id
     self.socket = socket
+    self.isOffered = isOffered
     self.targets = targets
     self.relay = relay
     self.crew = crew
@@ -29,8 +43,8 @@ final class StreamListener: Listener {
     var isLastTry = false
     // Others want their turn, too.
     for _ in 0..<64 {
-      var isV4 = false
-      let connection = clinux_inet_accept(socket.raw, &isV4)
+      var peer = clinux_inet_peer()
+      let connection = clinux_inet_accept(socket.raw, &peer)
       guard connection >= 0 else {
         guard errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM else { return }
         if isLastTry { return relay.starve(self) }
@@ -41,19 +55,24 @@ final class StreamListener: Listener {
       relay.loop.count(.connections)
       relay.loop.count(.open)
       // A service that speaks only the other family is found there.
+      let isV4 = peer.is_v6 == 0 || peer.is_mapped != 0
       let preferred = targets.filter { ($0.address.count == 4) == isV4 }
       let others = targets.filter { ($0.address.count == 4) != isV4 }
-      give(Descriptor(adopting: connection), to: preferred + others)
+      // A service in the machine that trusts whoever comes from the loopback means the machine's own.
+      give(
+        Arrival(
+          socket: Descriptor(adopting: connection), peer: peer, isOffered: isOffered && !peer.isLoopback,
+          targets: preferred + others))
     }
   }
 
-  private func give(_ connection: Descriptor, to targets: [RelayTarget]) {
+  private func give(_ arrival: Arrival) {
     if let helper = crew.helper(below: relay.load) {
       helper.load.add(1, ordering: .relaxed)
-      helper.inbox.put(.carry(connection, publication: id, targets: targets))
+      helper.inbox.put(.carry(arrival, publication: id))
     } else {
       relay.load += 1
-      own.begin(connection, targets: targets)
+      own.begin(arrival)
     }
   }
 
@@ -74,8 +93,8 @@ final class StreamGroup {
     self.onEnd = onEnd
   }
 
-  func begin(_ connection: Descriptor, targets: [RelayTarget]) {
-    let stream = Stream(connection, targets: targets, of: loop, in: self)
+  func begin(_ arrival: Arrival) {
+    let stream = Stream(arrival, of: loop, in: self)
     streams[ObjectIdentifier(stream)] = stream
     stream.begin()
   }
@@ -98,29 +117,42 @@ final class Stream: Waiter {
   private unowned let group: StreamGroup
   private var outside: Descriptor?
   private var inside: Descriptor?
+  private let peer: clinux_inet_peer
+  private let allTargets: [RelayTarget]
   private var targets: ArraySlice<RelayTarget>
+  private var isOffered: Bool
+  /// Whoever accepts `inside` may be given `outside`: it is not known yet who carries this connection.
+  private var offer: RelayOffers.Made?
+  private var ahead = SentAhead()
   private var isConnected = false
   private var isEnded = false
   private var isBounded = false
   private var inward = Flow()
   private var outward = Flow()
 
-  init(_ outside: Descriptor, targets: [RelayTarget], of loop: RelayLoop, in group: StreamGroup) {
-    self.outside = outside
-    self.targets = targets[...]
+  init(_ arrival: Arrival, of loop: RelayLoop, in group: StreamGroup) {
+    outside = arrival.socket
+    peer = arrival.peer
+    isOffered = arrival.isOffered
+    allTargets = arrival.targets
+    targets = arrival.targets[...]
     self.loop = loop
     self.group = group
   }
 
   func begin() {
     guard let outside else { return }
-    var on: Int32 = 1
-    setsockopt(outside.raw, SOL_SOCKET, SO_KEEPALIVE, &on, socklen_t(MemoryLayout<Int32>.size))
-    _ = clinux_inet_no_delay(outside.raw)
+    if !isOffered { makeOurs(outside) }
     connectNext()
     guard !isEnded else { return }
     let all = RelayLoop.readable | RelayLoop.writable | RelayLoop.readHangUp | RelayLoop.edge
     if !loop.watch(outside.raw, all, self) { end() }
+  }
+
+  /// One that is given away has none of the relay's own settings.
+  private func makeOurs(_ outside: Descriptor) {
+    clinux_inet_keep_alive(outside.raw)
+    _ = clinux_inet_no_delay(outside.raw)
   }
 
   private func connectNext() {
@@ -131,26 +163,42 @@ final class Stream: Waiter {
       guard number >= 0 else { continue }
       let socket = Descriptor(adopting: number)
       _ = clinux_inet_no_delay(socket.raw)
+      if isOffered, let offers = loop.common.offers {
+        offer = offers.make(outside, from: peer, by: socket, to: target)
+        if offer != nil { clinux_inet_bound_sent(socket.raw, SentAhead.bound) }
+      }
       let result = clinux_inet_connect(socket.raw, target.address, target.address.count, UInt32(target.port))
-      guard result == 0 || errno == EINPROGRESS else { continue }
+      guard result == 0 || errno == EINPROGRESS else {
+        takeBack()
+        continue
+      }
       inside = socket
       isConnected = result == 0
       let all = RelayLoop.readable | RelayLoop.writable | RelayLoop.readHangUp | RelayLoop.edge
       if loop.watch(socket.raw, all, self) { return }
       inside = nil
+      takeBack()
     }
     loop.count(.refused)
     // So that the client sees a connection that is reset, and not one that ended in good order.
-    var linger = linger(l_onoff: 1, l_linger: 0)
-    setsockopt(outside.raw, SOL_SOCKET, SO_LINGER, &linger, socklen_t(MemoryLayout<linger>.size))
+    clinux_inet_reset_when_closed(outside.raw)
     end()
+  }
+
+  /// An offer that nobody can have accepted.
+  private func takeBack() {
+    if let offer { _ = loop.common.offers?.settle(offer) }
+    offer = nil
   }
 
   func isReady(_ events: UInt32, at descriptor: Int32) {
     guard !isEnded, let inside else { return }
+    if offer != nil, descriptor != inside.raw, events & RelayLoop.readHangUp != 0 { ahead.isLast = true }
     if !isConnected {
       guard descriptor == inside.raw else { return }
       guard clinux_inet_error(inside.raw) == 0 else {
+        // It may have been connected and, with the client given away, closed in between.
+        if isSettledOtherwise() { return }
         loop.forget(inside.raw)
         self.inside = nil
         return connectNext()
@@ -158,8 +206,62 @@ final class Stream: Waiter {
       // The first event may be of a socket that is not under way at all yet.
       guard events & RelayLoop.writable != 0 else { return }
       isConnected = true
+      // What came before there was anywhere to send it.
+      if offer != nil { return sendAhead() }
+    } else if offer != nil {
+      return wait(events, isInside: descriptor == inside.raw)
     }
     goOn()
+  }
+
+  private static let over: UInt32 = 0x8 | 0x10
+
+  /// While it is not known who carries the connection. Whoever accepts it in the usual way may wait for what the client
+  /// says; so that is sent there without being taken from the client. That the other end speaks, closes, or reads so that
+  /// there is room again, says that it was accepted.
+  private func wait(_ events: UInt32, isInside: Bool) {
+    let isRead = events & RelayLoop.writable != 0 && ahead.isFull
+    let isOver = events & (RelayLoop.readable | RelayLoop.readHangUp | Self.over) != 0
+    if isInside, isRead || isOver { return settle() }
+    sendAhead()
+  }
+
+  private func sendAhead() {
+    guard let outside, let inside else { return }
+    if !ahead.send(from: outside.raw, to: inside.raw, loop) { settle() }
+  }
+
+  /// Ends the offer: either the client's socket is somebody else's by now, or this relay carries what comes from it.
+  private func settle() {
+    guard !isSettledOtherwise(), let outside, let inside else { return }
+    makeOurs(outside)
+    // As far as the offer had it bounded.
+    clinux_inet_bound_sent(inside.raw, Self.bound)
+    guard ahead.drop(from: outside.raw) else { return end() }
+    inward.begin(ahead, loop)
+    goOn()
+  }
+
+  /// - Returns: whether there is nothing left to be done for this connection, or it has begun anew.
+  private func isSettledOtherwise() -> Bool {
+    guard let offer, let offers = loop.common.offers else { return false }
+    self.offer = nil
+    switch offers.settle(offer) {
+    case .ours: return false
+    case .taken:
+      loop.count(.handedOver)
+      end()
+    case .returned:
+      if let inside { loop.forget(inside.raw) }
+      inside = nil
+      isConnected = false
+      isOffered = false
+      ahead = SentAhead()
+      targets = allTargets[...]
+      if let outside { makeOurs(outside) }
+      connectNext()
+    }
+    return true
   }
 
   /// Moves what there is, in both directions, up to a bound.
@@ -188,6 +290,7 @@ final class Stream: Waiter {
   func end() {
     guard !isEnded else { return }
     isEnded = true
+    takeBack()
     if let outside { loop.forget(outside.raw) }
     if let inside { loop.forget(inside.raw) }
     outside = nil
@@ -196,6 +299,48 @@ final class Stream: Waiter {
     outward.end(loop)
     group.remove(self)
   }
+}
+
+/// What was sent into the machine without being taken from the client.
+struct SentAhead {
+  /// Of the buffer of what sends it, in bytes: hardly more than the machine's end takes in before it reads.
+  static let bound: Int32 = 4096
+  /// Whoever takes in more than this before reading has a connection that is carried.
+  private static let most = 256 << 10
+
+  private(set) var count = 0
+  /// There was more than there was room for.
+  private(set) var isFull = false
+  /// The client says no more.
+  var isLast = false
+  /// That has been passed on, too.
+  private(set) var isEndSent = false
+
+  /// - Returns: false when there is something that only the connection's end or its being carried can be the answer to.
+  mutating func send(from: Int32, to: Int32, _ loop: RelayLoop) -> Bool {
+    if isFull || isEndSent { return true }
+    let space = loop.aside(Self.most)
+    let found = clinux_inet_peek(from, space, Self.most)
+    guard found >= 0 else { return errno == EAGAIN }
+    guard found < Self.most else { return false }
+    if found == 0 { isLast = true }
+    if found > count {
+      let sent = clinux_inet_send(to, space + count, found - count)
+      guard sent >= 0 || errno == EAGAIN else { return false }
+      count += max(0, sent)
+      isFull = count < found
+    }
+    if isLast, count == found {
+      shutdown(to, Int32(SHUT_WR))
+      isEndSent = true
+    }
+    return true
+  }
+
+  /// Takes it from the client after all.
+  ///
+  /// - Returns: false when the client is gone.
+  func drop(from: Int32) -> Bool { count == 0 || clinux_inet_drop(from, count) == count }
 }
 
 /// One direction of a connection.
@@ -209,6 +354,13 @@ private struct Flow {
   private(set) var hasMore = false
   /// Bytes that it has passed on.
   private(set) var moved = 0
+
+  /// Goes on after what was sent ahead.
+  mutating func begin(_ ahead: SentAhead, _ loop: RelayLoop) {
+    moved = ahead.count
+    loop.count(.bytesIn, ahead.count)
+    (isAtEnd, isDone) = (ahead.isEndSent, ahead.isEndSent)
+  }
 
   /// - Returns: false when one of the two is broken.
   mutating func move(from: Int32, to: Int32, counter: RelayCounter, _ loop: RelayLoop) -> Bool {

@@ -16,6 +16,9 @@ int clinux_caller_take(int proc, int thread, int descriptor);
 /* process_vm_readv(2): how many bytes could be read. */
 long clinux_caller_read(int thread, uint64_t address, void *bytes, size_t size);
 
+/* process_vm_writev(2): how many bytes could be written. */
+long clinux_caller_write(int thread, uint64_t address, const void *bytes, size_t size);
+
 /*
  * How a number of a thread's is marked: the flags of open(2) and fcntl(2), with O_CLOEXEC, O_NONBLOCK and O_ASYNC; -1
  * where that cannot be seen. To be asked after clinux_caller_take of the same thread, as the next one.

@@ -27,8 +27,6 @@ bool clinux_inet_is_near(int socket, unsigned microseconds);
 /* SO_RCVBUF and SO_SNDBUF, which then no longer grow by themselves. */
 void clinux_inet_bound(int socket, int size);
 
-/* accept4(2), non-blocking; *is_v4 says whether the peer speaks IPv4, also where it came through a socket of IPv6. */
-int clinux_inet_accept(int socket, bool *is_v4);
 
 /*
  * For a listening socket that is given away: it takes connections, but whoever has it cannot make it connect. An answer
@@ -36,7 +34,17 @@ int clinux_inet_accept(int socket, bool *is_v4);
  */
 int clinux_inet_only_listen(int socket);
 
-/* Whoever sent a datagram, and which address of ours it was sent to. Two are equal when all their bytes are. */
+/* The same for what is sent alone. */
+void clinux_inet_bound_sent(int socket, int size);
+/* SO_KEEPALIVE: a peer that has gone without a word is found out. */
+void clinux_inet_keep_alive(int socket);
+/* SO_LINGER with no time: the peer sees a connection that is reset, and whoever closes it does not wait. */
+void clinux_inet_reset_when_closed(int socket);
+
+/*
+ * Whoever sent a datagram, and which address of ours it was sent to; or who is at the other end of a connection. Two are
+ * equal when all their bytes are.
+ */
 struct clinux_inet_peer {
   uint8_t address[16];
   uint8_t local[16];
@@ -45,6 +53,25 @@ struct clinux_inet_peer {
   uint8_t is_v6;
   uint8_t is_mapped;
 };
+
+/* accept4(2), non-blocking. */
+int clinux_inet_accept(int socket, struct clinux_inet_peer *peer);
+/*
+ * accept4(2) of somebody else's listening socket that waits or does not; what is accepted waits or does not. EAGAIN when
+ * there is no connection, EINTR when there was one and somebody else took it. Never waits longer than a millisecond.
+ */
+int clinux_inet_accept_now(int socket, bool waits, struct clinux_inet_peer *peer);
+/* Who is at the other end, as accept(2) tells it: at most 28 bytes are written, and their number returned. */
+size_t clinux_inet_written(const struct clinux_inet_peer *peer, bool as_v4, void *bytes);
+
+/* Binds to an address and a port that is free, which is returned: so that it is known before there is a connection. */
+int clinux_inet_take_port(int socket, const uint8_t *address, size_t size);
+
+/* What has come in, which stays there (MSG_PEEK). None of these waits. */
+ssize_t clinux_inet_peek(int socket, void *bytes, size_t size);
+ssize_t clinux_inet_send(int socket, const void *bytes, size_t size);
+/* Takes so many bytes of what has come in away. */
+ssize_t clinux_inet_drop(int socket, size_t size);
 
 /* Has the kernel tell the address that each datagram was sent to. */
 int clinux_inet_tell_local(int socket);
@@ -58,5 +85,8 @@ long clinux_raise_descriptor_limit(void);
 /* mmap(2) of a shared file in memory, so many bytes of it; null on error. */
 void *clinux_map_shared(int file, size_t size);
 
+/* A number that other processes change as well: read, and changed if it still is the old one. */
+uint64_t clinux_load(const uint64_t *word);
+bool clinux_change(uint64_t *word, uint64_t old, uint64_t new_one);
 /* Adds to a number that other threads add to as well, and other processes read. */
 void clinux_add(uint64_t *sum, uint64_t amount);

@@ -10,8 +10,9 @@ uint64_t clinux_socket_namespace(int socket);
 struct clinux_stream {
   /* AF_INET or AF_INET6, and nothing else, for TCP. */
   int family;
-  /* As TCP counts: 1 established, 2 on the way there, 7 closed. */
+  /* As TCP counts: 1 established, 2 on the way there, 7 closed, 10 listening. */
   int state;
+  unsigned port;
   bool is_tcp;
   bool is_bound;
 };
@@ -23,6 +24,8 @@ bool clinux_stream_is_special(int socket);
 void clinux_stream_copy_options(int from, int to, int family);
 /* FIONBIO: from here on calls wait. */
 int clinux_stream_wait(int socket);
+/* IPV6_ADDRFORM: a socket of IPv6 whose peer speaks IPv4 becomes one of IPv4. Only while it is connected both ways. */
+int clinux_stream_as_v4(int socket);
 /* SO_BINDTOIFINDEX: once done, only the root of the socket's network namespace takes it off. */
 int clinux_stream_keep_to(int socket, unsigned interface);
 /*

@@ -1,4 +1,4 @@
-/* connect(2) of a whole machine, held until somebody else has decided on it: seccomp's user notification. */
+/* connect(2) and accept(2) of a whole machine, held until somebody else has decided: seccomp's user notification. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -18,9 +18,14 @@ int clinux_trap_confine_keeper(void);
 /* A call that is held. */
 struct clinux_held_call {
   uint64_t id;
-  /* The address as the caller names it: where in its memory, and how long. */
+  /* accept or accept4, or else connect. */
+  bool is_accept;
+  /* The address as the caller names it: where in its memory, and how long. To accept, that is written there too. */
   uint64_t address;
   uint32_t size;
+  uint64_t size_address;
+  /* Of accept4. */
+  uint32_t flags;
   /* The thread, as this process sees it. */
   int thread;
   /* The socket's number there. */
@@ -36,6 +41,8 @@ size_t clinux_trap_message_size(void);
  * Fails with ENOENT when the call has gone, with EPIPE when there is nobody any more to make one.
  */
 int clinux_trap_receive(int listener, void *slot, struct clinux_held_call *call);
+/* Waits for the next call, or until the other descriptor can be read from; returns whether that one can. */
+bool clinux_trap_wait(int listener, int other);
 /* The call that a slot holds; false when it holds none. */
 bool clinux_trap_held(const void *slot, struct clinux_held_call *call);
 void clinux_trap_done(void *slot);
@@ -46,5 +53,7 @@ bool clinux_trap_is_held(int listener, uint64_t id);
 int clinux_trap_continue(int listener, uint64_t id);
 /* Answers it: with 0, or an error number. */
 int clinux_trap_answer(int listener, uint64_t id, int error);
+/* Answers it with a descriptor of ours, which gets a number there; fails with what the caller is then to be told. */
+int clinux_trap_add(int listener, uint64_t id, int ours, bool close_on_exec);
 /* Puts a descriptor of ours in place of one of the caller's. */
 int clinux_trap_replace(int listener, uint64_t id, int ours, int theirs, bool close_on_exec);
