@@ -60,6 +60,9 @@ class Machines:
   def handed_over(self, name):
     return self.network(name).get("handOff", {}).get("handedOver", 0)
 
+  def handed_in(self, name):
+    return self.network(name).get("handOff", {}).get("handedIn", 0)
+
   def end(self, report):
     def attempt(*words):
       try:
@@ -109,21 +112,31 @@ def outward(machines, report, ways):
 
 
 def inward(machines, lab, report, ways):
-  """From outside to a port of the host's, by the relay and by the host's own socket in a socket unit of the machine."""
+  """From outside to a port of the host's: by the relay, by a socket unit of the machine, and handed over as accepted."""
   try:
-    name = "bench-ports"
+    name, handing = "bench-ports", "bench-ports-handed"
     machines.start(name, f"Port=6201-6202:{PORT}-{PORT + 1}", "Port=6301:6301:talk.socket")
+    machines.start(handing, f"Port=6401-6402:{PORT}-{PORT + 1}", "HandOff=yes")
     call(*machines.command(
       name, "sh", "-ec",
       "cd /etc/systemd/system;"
       " printf '[Socket]\\nListenStream=6301\\n[Install]\\nWantedBy=sockets.target\\n' >talk.socket;"
       " printf '[Service]\\nExecStart=/usr/local/bin/talk serve 6301\\n' >talk.service;"
-      f" printf '[Service]\\nExecStart=/usr/local/bin/talk serve {PORT}\\n[Install]\\nWantedBy=multi-user.target\\n'"
-      " >plain.service; systemctl enable talk.socket plain.service"))
+      " systemctl enable talk.socket"))
+    for one in (name, handing):
+      call(*machines.command(
+        one, "sh", "-ec",
+        f"cd /etc/systemd/system; printf '[Service]\\nExecStart=/usr/local/bin/talk serve {PORT}\\n[Install]\\n"
+        "WantedBy=multi-user.target\\n' >plain.service; systemctl enable --now plain.service"))
     machines.ctl("reboot", name)
     client = lab.client(lab.outside)
     ways.append(Way("published, no machine", client, HOST))
     ways.append(Way("henge, published by relay", client, HOST, 6201))
+    handed = Way("henge, published by hand-off", client, HOST, 6401)
+    handed.take("trip")
+    if not machines.handed_in(handing):
+      raise Failed("nothing was handed over to who accepted it")
+    ways.append(handed)
     # Connections of the socket unit's come to one port only.
     ways.append(Way("henge, published by LISTEN_FDS", client, HOST, 6301, [f for f in FIGURES if f != "connect"]))
   except (Failed, OSError) as error:

@@ -1,7 +1,8 @@
 """What an operator's servers lose behind henge's network: pgbench against PostgreSQL, wrk against nginx.
 
 The same servers and clients, of one image, stand bare in the lab and in a machine. Inward, the client is outside, and
-the server on the host or in a machine whose port the host publishes. Outward, the server is outside, and the client on
+the server on the host or in a machine whose port the host publishes: who accepts there is given the host's socket, or has it from the
+start, or a relay carries what comes. Outward, the server is outside, and the client on
 the host or in a machine with HandOff=yes. PostgreSQL takes no socket that is passed, nginx does (its variable NGINX).
 """
 
@@ -13,7 +14,7 @@ from figures import paired, say, spread
 from host import Failed, call
 from lab import HOST, OUTSIDE, Way, wait_for
 
-NAME = "bench-services"
+NAME, RELAYED = "bench-services", "bench-services-relayed"
 POSTGRES, HTTP, PASSED = 5432, 8080, 18081
 PG = "/usr/lib/postgresql/17"
 DATA = "/var/lib/postgresql/17"
@@ -100,19 +101,24 @@ def services(lab, machines, tree, tar, report, passes):
   machines.add(NAME, tar)
   machines.make(NAME, NAME, "HandOff=yes", f"Port=15432:{POSTGRES}", f"Port=18080:{HTTP}",
                 f"Port={PASSED}:{PASSED}:bench-nginx.socket")
-  machines.ctl("start", NAME)
-  call(*machines.command(NAME, "sh", "-ec", SETUP_MACHINE))
-  machines.ctl("reboot", NAME)
-  fill(lab, tree, HOST, 15432)
+  # Its nginx makes its own sockets: bench-nginx.socket is there in vain.
+  machines.make(NAME, RELAYED, f"Port=25432:{POSTGRES}", f"Port=28080:{HTTP}")
+  for name, port in ((NAME, 15432), (RELAYED, 25432)):
+    machines.ctl("start", name)
+    call(*machines.command(name, "sh", "-ec", SETUP_MACHINE))
+    machines.ctl("reboot", name)
+    fill(lab, tree, HOST, port)
 
   plain = ["env", "PGSSLMODE=disable"]
   bare = lambda place: ["setsid", "--wait", *tree.at(place, *plain)]
   on_host = Client("server on the host", bare(lab.outside), HOST)
   from_host = Client("client on the host", bare(lab.host), OUTSIDE)
-  relayed = Client("server in a machine, by relay", on_host.client, HOST, 15432, 18080)
+  relayed = Client("server in a machine, by relay", on_host.client, HOST, 25432, 28080)
+  given = Client("server in a machine, by hand-off", on_host.client, HOST, 15432, 18080)
   passed = Client("server in a machine, by LISTEN_FDS", on_host.client, HOST, None, PASSED)
   handed = Client("client in a machine, by hand-off", machines.command(NAME, *plain), OUTSIDE)
-  groups = [("pgbench", on_host, [relayed]), ("wrk", on_host, [relayed, passed]), (OPENED, on_host, [passed]),
+  groups = [("pgbench", on_host, [given, relayed]), ("wrk", on_host, [given, relayed, passed]),
+            (OPENED, on_host, [given, passed]),
             ("pgbench", from_host, [handed]), ("wrk", from_host, [handed])]
   taken = [{client: [] for client in [bare, *others]} for _, bare, others in groups]
   for number in range(passes):
@@ -125,8 +131,8 @@ def services(lab, machines, tree, tar, report, passes):
           rates[client].append(None)
           report.notes.append(f"{program}, {client.name}: pass {number + 1}: {error}")
     say(f"services, pass {number + 1}/{passes}")
-  if not machines.handed_over(NAME):
-    report.notes.append(f"network: {NAME}: nothing was handed over")
+  if not machines.handed_over(NAME) or not machines.handed_in(NAME):
+    report.notes.append(f"network: {NAME}: not handed over what should have been")
   for (program, bare, others), rates in zip(groups, taken):
     for client in others:
       told = f"network, {program}: {client.name} / {bare.name}"
