@@ -16,6 +16,9 @@
 #ifndef SO_NETNS_COOKIE
 #define SO_NETNS_COOKIE 71
 #endif
+#ifndef IPPROTO_MPTCP
+#define IPPROTO_MPTCP 262
+#endif
 #ifndef SO_BUF_LOCK
 #define SO_BUF_LOCK 72
 #endif
@@ -55,12 +58,15 @@ int clinux_stream_look(int socket, struct clinux_stream *stream) {
   *stream = (struct clinux_stream){0};
   /* Of the state, which is the first byte of it, only sockets of TCP and MPTCP tell; a raw one has its number, too. */
   if (getsockopt(socket, IPPROTO_TCP, TCP_INFO, &state, &length) < 0) return 0;
-  if (number(socket, SOL_SOCKET, SO_PROTOCOL) != IPPROTO_TCP) return 0;
+  int protocol = number(socket, SOL_SOCKET, SO_PROTOCOL);
+  if (protocol != IPPROTO_TCP && protocol != IPPROTO_MPTCP) return 0;
   length = sizeof name;
   memset(&name, 0, sizeof name);
   if (getsockname(socket, &name.any, &length) < 0) return -1;
   stream->family = name.any.sa_family;
-  stream->is_tcp = stream->family == AF_INET || stream->family == AF_INET6;
+  bool is_internet = stream->family == AF_INET || stream->family == AF_INET6;
+  stream->is_tcp = is_internet && protocol == IPPROTO_TCP;
+  stream->is_multipath = is_internet && protocol == IPPROTO_MPTCP;
   stream->state = state;
   stream->port = ntohs(stream->family == AF_INET ? name.v4.sin_port : name.v6.sin6_port);
   stream->is_bound = stream->family == AF_INET ? name.v4.sin_port || name.v4.sin_addr.s_addr

@@ -28,7 +28,8 @@ enum HostSocket {
     if forBoth, case .v4(let value) = bind {
       // A host without IPv6 has those that it has.
       do {
-        return try open(transport, .v6(0xffff << 32 | UInt128(value)), port, both: true, place: "\(transport):\(bind):\(port)")
+        return try open(
+          transport, .v6(0xffff << 32 | UInt128(value)), port, both: true, place: "\(transport):\(bind):\(port)")
       } catch {
         guard error.errno == .addressFamilyNotSupported else { throw error }
       }

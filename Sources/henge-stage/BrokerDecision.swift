@@ -140,7 +140,8 @@ final class Broker {
     taken = clinux_caller_take(processes.raw, call.thread, call.descriptor)
     guard clinux_trap_is_held(listener.raw, call.id) else { return .gone }
     var stream = clinux_stream()
-    guard taken >= 0, clinux_stream_look(taken, &stream) == 0, stream.is_tcp, stream.state == 10,
+    guard taken >= 0, clinux_stream_look(taken, &stream) == 0, stream.is_tcp || stream.is_multipath,
+      stream.state == 10,
       clinux_socket_namespace(taken) == machine
     else { return .goOn(nil) }
     return switch acceptance.outcome(of: call, taken, port: UInt16(truncatingIfNeeded: stream.port)) {

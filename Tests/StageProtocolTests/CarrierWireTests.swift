@@ -15,7 +15,7 @@ import Testing
       doors: [
         RelayDoor(
           datagrams: true, address: [10, 0, 2, 4], port: 53, targets: [RelayTarget(address: [127, 0, 0, 1], port: 54)])
-      ]))
+      ], isOffering: true))
   private static let broker = CarrierRequest.broker(
     BrokerRequest(supervisor: 7, workplace: "/run/x", interface: "eth0"))
   private static let attach = CarrierRequest.attach(
@@ -31,11 +31,19 @@ import Testing
       supervisor: 7, interface: MachineInterface(name: "lo", hardware: [], mtu: 0, addresses: [], gateways: [])))
   private static let commands = [
     RelayCommand.publish(
-      id: 3, datagrams: false,
+      id: 3, datagrams: false, isOffered: true,
       targets: [
         RelayTarget(address: [10, 0, 2, 100], port: 80),
         RelayTarget(address: [UInt8](repeating: 9, count: 16), port: 65535),
       ]), .withdraw(id: 4),
+  ]
+
+  private static let offers = [
+    OfferMessage.make(
+      Offer(
+        slot: 127, word: 1 << 40, origin: RelayTarget(address: [10, 0, 2, 100], port: 40000), port: 80,
+        client: RelayTarget(address: [UInt8](repeating: 9, count: 16), port: 65535), scope: 3)),
+    .withdraw(slot: 4), .forgetAll,
   ]
 
   @Test(arguments: [forward, relay, broker, attach, settle])
@@ -80,7 +88,32 @@ import Testing
 
   @Test func theCountersFitBeforeTheCallInHand() {
     #expect(HandOffCounter.allCases.count * 8 <= HandOffMemory.slot)
-    #expect(HandOffMemory.slot + HandOffMemory.slotSize <= HandOffMemory.size)
+    #expect(HandOffMemory.slot + HandOffMemory.slotSize <= HandOffMemory.offers)
+  }
+
+  @Test(arguments: offers)
+  func offersComeThroughAndNothingElseDoes(_ message: OfferMessage) throws {
+    let bytes = message.encoded
+    #expect(try OfferMessage(decoding: bytes) == message)
+    for length in 0..<bytes.count {
+      #expect(throws: WireError.self) { try OfferMessage(decoding: Array(bytes.prefix(length))) }
+    }
+    #expect(throws: WireError.self) { try OfferMessage(decoding: bytes + [0]) }
+  }
+
+  /// Whoever still has the word of an offer before it cannot change that of the next one at the same place.
+  @Test func noTwoOffersOfAPlaceHaveTheSameWord() {
+    var word = OfferWord(0)
+    var seen: Set<UInt64> = []
+    for _ in 0..<100 {
+      word = word.next
+      #expect(word.state == .offered)
+      for state in [OfferWord.State.offered, .taken, .returned, .free] {
+        #expect(word.with(state).state == state && seen.insert(word.with(state).value).inserted)
+      }
+      word = word.with(.free)
+    }
+    #expect(OfferWord(.max).next.state == .offered)
   }
 
   @Test(arguments: commands)

@@ -8,12 +8,14 @@
 uint64_t clinux_socket_namespace(int socket);
 
 struct clinux_stream {
-  /* AF_INET or AF_INET6, and nothing else, for TCP. */
+  /* AF_INET or AF_INET6, and nothing else, for TCP and MPTCP. */
   int family;
   /* As TCP counts: 1 established, 2 on the way there, 7 closed, 10 listening. */
   int state;
   unsigned port;
   bool is_tcp;
+  /* MPTCP; what such a one accepts from a client of TCP is a socket of TCP. */
+  bool is_multipath;
   bool is_bound;
 };
 int clinux_stream_look(int socket, struct clinux_stream *stream);
