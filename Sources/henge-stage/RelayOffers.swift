@@ -7,7 +7,7 @@ import Synchronization
 /// Connections that a relay has offered to the broker: for each there is a word in memory that both change by comparing
 /// and exchanging, so that exactly one of them has it in the end, and neither waits for the other.
 ///
-/// All of a relay's threads offer by it.
+/// All of a relay's threads offer by it: the places are behind a lock, and a word is changed by exchanges only.
 final class RelayOffers: @unchecked Sendable {
   struct Made {
     fileprivate let slot: UInt16
@@ -30,7 +30,6 @@ final class RelayOffers: @unchecked Sendable {
   }
 
   private let channel: Descriptor
-  /// Only what is compared and exchanged there counts.
   private let words: UnsafeMutablePointer<UInt64>
   private let places = Mutex(Places(free: (0..<UInt16(Offer.most)).reversed()))
 

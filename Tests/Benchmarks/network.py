@@ -19,6 +19,7 @@ from services import services
 PAIRS = 40
 # Of each figure in a round.
 PASSES = 2
+STREAMS = FIGURES[:4]
 # Who goes the way of whom between the host and the world outside, which is no loopback.
 SAME = (("hand-off", "veth"), ("Mode=sockets", "veth"), ("published by LISTEN_FDS", "published, no machine"),
         ("published by hand-off", "published, no machine"), ("published by relay", "published, no machine"))
@@ -56,15 +57,27 @@ def network(host, report, rounds, tar, hengectl, services_tar):
     tell(report, ways)
 
 
+def streams(host, report, rounds, tar, hengectl):
+  """Only what is to be as fast as the host, and only how fast: in enough rounds to tell some hundredths."""
+  with laboratory(host, report, hengectl, None) as (lab, machines, _):
+    ways = [Way("loopback", lab.client(lab.host), "127.0.0.1"), Way("veth", lab.client(lab.host), OUTSIDE)]
+    machines.add("bench-net", tar)
+    outward(machines, report, ways, ("hand-off", "Mode=sockets"))
+    inward(machines, lab, report, ways)
+    ways = [way for way in ways if "relay" not in way.name]
+    take(report, rounds, ways, STREAMS)
+    tell(report, ways)
+
+
 def servers(host, report, rounds, hengectl, services_tar):
   """Servers as an operator has them."""
   with laboratory(host, report, hengectl, services_tar) as (lab, machines, tree):
     services(lab, machines, tree, services_tar, report, PASSES * rounds)
 
 
-def take(report, rounds, ways):
+def take(report, rounds, ways, figures=FIGURES):
   for number in range(PASSES * rounds):
-    for figure in FIGURES:
+    for figure in figures:
       for way in order([way for way in ways if figure in way.figures], random.Random(f"{number} {figure}")):
         try:
           way.taken[figure].append(way.take(figure))
@@ -104,13 +117,13 @@ def tell(report, ways):
       report.add(f"network, {figure}: {way.name} / loopback", ratio, "", most, detail, within=within, least=goal)
   for name, same in SAME:
     ours, theirs = by_name.get(f"henge, {name}"), by_name.get(same)
-    for figure in FIGURES[:4] if ours and theirs else ():
+    for figure in STREAMS if ours and theirs else ():
       ratio, within = paired(ours.taken[figure], theirs.taken[figure])
       report.add(f"network, {figure}: henge, {name} / {same}", ratio, "", None, within=within)
   # What henge adds to what carries its packets.
   for name, machine in (("slirp4netns", "slirp4netns"), ("pasta", "pasta"), ("veth, routed", "Mode=veth")):
     ours, theirs = by_name.get(f"henge, {machine}"), by_name.get(name)
-    for figure in FIGURES[:4] if ours and theirs else ():
+    for figure in STREAMS if ours and theirs else ():
       ratio, within = paired(ours.taken[figure], theirs.taken[figure])
       report.add(f"network, {figure}: henge / {name} alone", ratio, "", None, within=within, least=0.97)
 

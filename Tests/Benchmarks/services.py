@@ -1,9 +1,9 @@
 """What an operator's servers lose behind henge's network: pgbench against PostgreSQL, wrk against nginx.
 
 The same servers and clients, of one image, stand bare in the lab and in a machine. Inward, the client is outside, and
-the server on the host or in a machine whose port the host publishes: who accepts there is given the host's socket, or has it from the
-start, or a relay carries what comes. Outward, the server is outside, and the client on
-the host or in a machine with HandOff=yes. PostgreSQL takes no socket that is passed, nginx does (its variable NGINX).
+the server on the host or in a machine whose port the host publishes: who accepts there is given the host's socket, or
+has it from the start, or a relay carries what comes. Outward, the server is outside, and the client on the host or in
+a machine with HandOff=yes. PostgreSQL takes no socket that is passed, nginx does (its variable NGINX).
 """
 
 import random
