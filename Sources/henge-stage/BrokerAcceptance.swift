@@ -36,6 +36,8 @@ struct BrokerAcceptance {
     let number = clinux_inet_accept_now(socket, waits, &peer)
     guard number >= 0 else { return .goOn }
     let own = Descriptor(adopting: number)
+    // That it closes tells the relay to look what has become of the offer: so that is settled before.
+    defer { withExtendedLifetime(own) {} }
     let offer = offers.at(peer.target).flatMap { claim($0, for: own, from: peer) }
     if let offer {
       clinux_stream_copy_options(own.raw, offer.socket.raw, family(of: own))

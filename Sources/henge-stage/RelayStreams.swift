@@ -258,7 +258,11 @@ final class Stream: Waiter {
       isOffered = false
       ahead = SentAhead()
       targets = allTargets[...]
-      if let outside { makeOurs(outside) }
+      if let outside {
+        makeOurs(outside)
+        // As whoever accepts had asked for, it may be one that waits.
+        _ = clinux_set_nonblocking(outside.raw, true)
+      }
       connectNext()
     }
     return true
