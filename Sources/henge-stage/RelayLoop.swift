@@ -29,6 +29,7 @@ final class RelayLoop {
   var hasGivenBack = false
   let common: RelayCommon
   let pipes = PipePool()
+  private var reminders: [(time: UInt64, stream: Stream)] = []
   private var space: UnsafeMutableRawPointer?
   private(set) var time: UInt64 = 0
 
@@ -72,10 +73,25 @@ final class RelayLoop {
     _ = clinux_poll_remove(poll.raw, descriptor)
   }
 
+  /// In microseconds.
+  private static let reminding: UInt64 = 20_000
+
+  /// Has a stream told that it `isDue`, after a while that is the same for all.
+  func remind(_ stream: Stream) {
+    reminders.append((clinux_monotonic_microseconds() + Self.reminding, stream))
+  }
+
+  private func timeout(orAtMost milliseconds: Int32) -> Int32 {
+    if !unfinished.isEmpty { return 0 }
+    guard let first = reminders.first else { return milliseconds }
+    let now = clinux_monotonic_microseconds()
+    let left = first.time > now ? Int32((first.time - now) / 1000 + 1) : 0
+    return milliseconds < 0 ? left : min(milliseconds, left)
+  }
+
   /// Waits once, for so many milliseconds at most (-1: until there is something), and has everybody served who is ready.
   func turn(waitingFor milliseconds: Int32) throws(Failure) {
-    let timeout = unfinished.isEmpty ? milliseconds : 0
-    let count = clinux_poll_wait(poll.raw, &events, Int32(events.count), timeout)
+    let count = clinux_poll_wait(poll.raw, &events, Int32(events.count), timeout(orAtMost: milliseconds))
     if count < 0, errno != EINTR { throw Failure("wait for", "sockets", errno: .init(rawValue: errno)) }
     time = clinux_monotonic_microseconds()
     for index in 0..<Int(max(0, count)) {
@@ -83,6 +99,10 @@ final class RelayLoop {
       if Int(event.descriptor) < waiters.count {
         waiters[Int(event.descriptor)]?.isReady(event.events, at: event.descriptor)
       }
+    }
+    while let first = reminders.first, first.time <= time {
+      reminders.removeFirst()
+      first.stream.isDue()
     }
     let again = unfinished
     unfinished = []

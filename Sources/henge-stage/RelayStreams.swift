@@ -124,6 +124,7 @@ final class Stream: Waiter {
   /// Whoever accepts `inside` may be given `outside`: it is not known yet who carries this connection.
   private var offer: RelayOffers.Made?
   private var ahead = SentAhead()
+  private var isWaitedFor = false
   private var isConnected = false
   private var isEnded = false
   private var isBounded = false
@@ -206,29 +207,37 @@ final class Stream: Waiter {
       // The first event may be of a socket that is not under way at all yet.
       guard events & RelayLoop.writable != 0 else { return }
       isConnected = true
-      // What came before there was anywhere to send it.
-      if offer != nil { return sendAhead() }
-    } else if offer != nil {
-      return wait(events, isInside: descriptor == inside.raw)
     }
+    if offer != nil { return wait(events, isInside: descriptor == inside.raw) }
     goOn()
   }
 
   private static let over: UInt32 = 0x8 | 0x10
 
   /// While it is not known who carries the connection. Whoever accepts it in the usual way may wait for what the client
-  /// says; so that is sent there without being taken from the client. That the other end speaks, closes, or reads so that
-  /// there is room again, says that it was accepted.
+  /// says; so that is sent there without being taken from the client. That the other end speaks or closes says that it
+  /// was accepted. Whether it reads is not told: a client that has said as much as a socket takes in, and may be waiting
+  /// for that to be read, is carried after a while.
   private func wait(_ events: UInt32, isInside: Bool) {
-    let isRead = events & RelayLoop.writable != 0 && ahead.isFull
-    let isOver = events & (RelayLoop.readable | RelayLoop.readHangUp | Self.over) != 0
-    if isInside, isRead || isOver { return settle() }
+    if isInside {
+      if events & (RelayLoop.readable | RelayLoop.readHangUp | Self.over) != 0 { return settle() }
+      ahead.isFull = false
+    }
     sendAhead()
   }
 
   private func sendAhead() {
     guard let outside, let inside else { return }
-    if !ahead.send(from: outside.raw, to: inside.raw, loop) { settle() }
+    guard ahead.send(from: outside.raw, to: inside.raw, loop) else { return settle() }
+    if ahead.isMuch, !isWaitedFor {
+      isWaitedFor = true
+      loop.remind(self)
+    }
+  }
+
+  /// It was waited for long enough that somebody accepts.
+  func isDue() {
+    if offer != nil, isConnected { settle() }
   }
 
   /// Ends the offer: either the client's socket is somebody else's by now, or this relay carries what comes from it.
@@ -256,6 +265,7 @@ final class Stream: Waiter {
       inside = nil
       isConnected = false
       isOffered = false
+      isWaitedFor = false
       ahead = SentAhead()
       targets = allTargets[...]
       if let outside {
@@ -307,14 +317,17 @@ final class Stream: Waiter {
 
 /// What was sent into the machine without being taken from the client.
 struct SentAhead {
-  /// Of the buffer of what sends it, in bytes: hardly more than the machine's end takes in before it reads.
-  static let bound: Int32 = 4096
-  /// Whoever takes in more than this before reading has a connection that is carried.
+  /// Of the buffer of what sends it, in bytes, of which the kernel makes twice as much. With what a socket takes in by
+  /// default that is half of `most`.
+  static let bound: Int32 = 32 << 10
+  /// Whoever takes in more than this is reading it, or has set a large buffer: the connection is carried.
   private static let most = 256 << 10
 
   private(set) var count = 0
-  /// There was more than there was room for.
-  private(set) var isFull = false
+  /// So much that the client may not be able to say more.
+  private(set) var isMuch = false
+  /// There was more than there was room for, and no word yet that there is some.
+  var isFull = false
   /// The client says no more.
   var isLast = false
   /// That has been passed on, too.
@@ -328,6 +341,7 @@ struct SentAhead {
     guard found >= 0 else { return errno == EAGAIN }
     guard found < Self.most else { return false }
     if found == 0 { isLast = true }
+    isMuch = found >= 32 << 10
     if found > count {
       let sent = clinux_inet_send(to, space + count, found - count)
       guard sent >= 0 || errno == EAGAIN else { return false }
