@@ -47,6 +47,28 @@ int clinux_fork(void) {
   return (int)syscall(SYS_clone3, &arguments, sizeof arguments);
 }
 
+int clinux_write_aside(int descriptor, const void *bytes, size_t count, int *pidfd) {
+  sigset_t all, previous;
+  sigfillset(&all);
+  sigprocmask(SIG_BLOCK, &all, &previous);
+  struct clone_args arguments = {
+      .flags = CLONE_PIDFD,
+      .pidfd = (uint64_t)(uintptr_t)pidfd,
+      .exit_signal = SIGCHLD,
+  };
+  int child = (int)syscall(SYS_clone3, &arguments, sizeof arguments);
+  if (child == 0) {
+    /* Locks and connections of the caller's end with the caller. */
+    if (descriptor > 0) syscall(SYS_close_range, 0U, (unsigned)descriptor - 1, 0U);
+    syscall(SYS_close_range, (unsigned)descriptor + 1, ~0U, 0U);
+    _exit(write(descriptor, bytes, count) == (ssize_t)count ? 0 : 1);
+  }
+  int error = errno;
+  sigprocmask(SIG_SETMASK, &previous, NULL);
+  errno = error;
+  return child;
+}
+
 int clinux_set_dumpable(bool dumpable) { return prctl(PR_SET_DUMPABLE, dumpable ? 1 : 0, 0, 0, 0); }
 int clinux_set_parent_death_signal(int signal) { return prctl(PR_SET_PDEATHSIG, signal, 0, 0, 0); }
 int clinux_set_child_subreaper(bool reaper) { return prctl(PR_SET_CHILD_SUBREAPER, reaper ? 1 : 0, 0, 0, 0); }

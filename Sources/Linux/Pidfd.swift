@@ -35,6 +35,19 @@ public struct Pidfd: Sendable {
     return ours.device == theirs.device && ours.inode == theirs.inode
   }
 
+  /// Writes to a file whose writer has to wait, in a child of its own that has nothing else open. The corresponding
+  /// system calls are `clone3` and `write`.
+  ///
+  /// - Parameters:
+  ///   - text: what is written, at once.
+  ///   - file: open for writing.
+  /// - Returns: the child; it ends with 0 when it has written all.
+  public init(writing text: StaticString, to file: Descriptor) throws(Failure) {
+    var pidfd: Int32 = -1
+    try check(clinux_write_aside(file.raw, text.utf8Start, text.utf8CodeUnitCount, &pidfd), "start", "a writer")
+    descriptor = Descriptor(adopting: pidfd)
+  }
+
   /// Sends a signal. The corresponding C function is `pidfd_send_signal`.
   ///
   /// - Returns: false when the process has ended already.

@@ -13,6 +13,7 @@ final class Executions {
   /// In microseconds: how long process 1 may take to answer.
   private static let patience: UInt64 = 10_000_000
   private static let idle: UInt64 = 60_000_000
+  private static let firstThatMovesLate = 256
 
   let machine: String
   private let leader: Pidfd
@@ -33,6 +34,9 @@ final class Executions {
   private var attempts = 0
   /// Whether its systemd is new enough for services with open files of ours.
   private var takesServices = true
+  /// Whether its systemd has a command born in its control group, and moved there once more when it is about to become
+  /// its program. The kernel lets nobody make a group while it waits for a move, so the wait must not begin before that.
+  private var movesLate = false
 
   init(
     machine: String, leader: Pidfd, programs: Programs, payload: CgroupDirectory, quickMoves: QuickMoves?,
@@ -118,13 +122,15 @@ final class Executions {
     } else {
       manager.start(execution.request.service(named: execution.unit), started)
     }
-    // Process 1 is going to move the command to its control group. What that waits for begins now, and not when it comes
-    // to it. Where there is one command others follow, soon enough to find it done.
-    quickMoves?.go(for: 1_000_000)
+    if !movesLate { quickenMoves() }
     limit(execution, execution.request.timeout)
     // Most commands are over by then, and cost nothing here.
     lookLater(execution, after: 1_000_000)
   }
+
+  /// Has what a move to another control group waits for begin before process 1 comes to it. Where there is one command
+  /// others follow, soon enough to find it done.
+  private func quickenMoves() { quickMoves?.begin(for: 1_000_000) }
 
   private func limit(_ execution: Execution, _ timeout: UInt64?) {
     guard let timeout else { return }
@@ -312,19 +318,26 @@ extension Executions {
           self?.running[TransientService.objectPath(of: job.unit)]?.jobEnded(job.result)
         },
         try manager.unitChanges(where: { [weak self] in self?.running[$0] != nil }) { [weak self] change in
-          guard let self, let execution = running[change.path], let result = execution.take(change) else { return }
-          settle(execution, result)
+          guard let self, let execution = running[change.path] else { return }
+          // Once: a machine could tell of it again and again.
+          if movesLate, execution.mainProcess == 0, (change.mainProcess ?? 0) > 0 { quickenMoves() }
+          if let result = execution.take(change) { settle(execution, result) }
         },
       ]
       bus.onDisconnect = { [weak self] error in self?.disconnected(error) }
       self.manager = manager
       // A message with descriptors in it has libsystemd wait, and us with it, until the peer has said whether it takes
       // any; a peer that never does must be waited for like any other.
-      manager.ping { [weak self] result in
+      manager.version { [weak self] result in
         guard let self else { return }
-        guard case .failure(let error) = result else { return connected(.success(manager)) }
-        drop()
-        connected(.failure(failure(error)))
+        switch result {
+        case .success(let version):
+          movesLate = (Int(version.prefix(while: \.isNumber)) ?? 0) >= Self.firstThatMovesLate
+          connected(.success(manager))
+        case .failure(let error):
+          drop()
+          connected(.failure(failure(error)))
+        }
       }
     } catch {
       connected(.failure(Failure("reach the systemd of", machine, "\(error)")))

@@ -18,6 +18,8 @@ final class QuickMoves {
   private let members: Descriptor
   private let loop: EventLoop
   private var source: EventLoop.Source?
+  /// Makes the first move, of itself.
+  private var first: Pidfd?
   private var end: UInt64 = 0
 
   /// - Parameters:
@@ -30,22 +32,51 @@ final class QuickMoves {
     self.loop = loop
   }
 
-  /// Begins, or goes on for longer. The first move may wait for a grace period itself.
+  /// The group must be free of all but this process when it is removed.
+  deinit { stop() }
+
+  /// Goes on right after another move, which has waited already.
   ///
   /// - Parameter time: for how long, in microseconds.
   func go(for time: UInt64) {
     end = max(end, clinux_monotonic_microseconds() + time)
-    move()
+    if first == nil { move() }
+  }
+
+  /// Begins, or goes on for longer. A process of its own waits for the first move, so that nobody here does.
+  ///
+  /// - Parameter time: for how long, in microseconds.
+  func begin(for time: UInt64) {
+    end = max(end, clinux_monotonic_microseconds() + time)
+    guard source == nil else { return }
+    guard let child = try? Pidfd(writing: "0", to: members) else { return move() }
+    first = child
+    source = try? loop.addChild(pidfd: child.descriptor.raw) { [weak self] in self?.firstEnded() }
+    if source == nil { stop() }
   }
 
   func stop() {
     source = nil
     end = 0
+    // Its wait is bounded by the kernel's.
+    _ = try? first?.reap(wait: true)
+    first = nil
+  }
+
+  private func firstEnded() {
+    let child = first
+    first = nil
+    _ = try? child?.reap()
+    moveLater()
   }
 
   private func move() {
     // 0 is the caller. Another process's write may fail for what that one does; this one can only be in vain.
     _ = write(members.raw, "0", 1)
+    moveLater()
+  }
+
+  private func moveLater() {
     source =
       clinux_monotonic_microseconds() < end
       ? try? loop.addTimer(after: Self.interval) { [weak self] in self?.move() } : nil

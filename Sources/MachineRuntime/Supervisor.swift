@@ -160,7 +160,9 @@ public final class Supervisor {
     switch next {
     case .booting: break
     case .up: quickMoves?.stop()
-    default: quickMoves = nil
+    default:
+      quickMoves?.stop()
+      quickMoves = nil
     }
     log.info("\(name): \(next.name)")
     notifyHost()

@@ -27,9 +27,9 @@ def paired(ours, theirs, draws=2000):
   return statistics.median(ratios), (medians[int(draws * 0.025)], medians[int(draws * 0.975)])
 
 
-def race(host, rounds, *commands, env=None, warm=True, timeout=300):
-  """Run commands in turn for some rounds; a list of times in microseconds for each."""
-  argv = [host.tool("race")] + (["-w"] if warm else []) + [str(rounds)]
+def race(host, rounds, *commands, env=None, warm=True, pause=50, timeout=300):
+  """Run commands in turn for some rounds, each after a pause in ms; a list of times in microseconds for each."""
+  argv = [host.tool("race")] + (["-w"] if warm else []) + ["-p", str(pause), str(rounds)]
   for i, command in enumerate(commands):
     argv += ([":::"] if i else []) + list(command)
   return [[float(t) for t in line.split()] for line in call(*argv, env=env, timeout=timeout).splitlines()]

@@ -11,6 +11,8 @@ from host import Failed
 
 # So much that the start of a command does not count.
 AMOUNT = 4 << 30
+# In ms: after so long a rest nothing of the command before, in the kernel or in Henge, is of use to the next.
+REST = 1200
 
 
 def commands_inside(host, report, rounds, tar, hengectl):
@@ -41,6 +43,7 @@ def commands_inside(host, report, rounds, tar, hengectl):
       ratio, within = paired(times[0], times[3])
       report.add("exec true: henge / podman exec", ratio, "", 0.3, f"podman {statistics.median(in_ms[3]):.4g} ms",
                  within=within)
+    alone(host, report, contenders[:2] + contenders[3:], env)
     crowd(report, ours, env)
     stream(host, report, hengectl, env)
   finally:
@@ -50,6 +53,16 @@ def commands_inside(host, report, rounds, tar, hengectl):
           give_back()
         except (Failed, OSError) as error:
           report.notes.append(f"{runner.name}: {error}")
+
+
+def alone(host, report, contenders, env):
+  """The same commands, each after a rest: as an operator types them."""
+  ours, run, *podman = race(host, 20, *contenders, env=env, pause=REST)
+  for name, goal, theirs in [("nsenter, systemd-run", 1.0, run)] + [("podman exec", 0.3, each) for each in podman]:
+    ratio, within = paired(ours, theirs)
+    report.add(f"exec true, alone: henge / {name}", ratio, "", goal,
+               f"{spread([t / 1000 for t in ours])}; {name.split(', ')[-1]} {statistics.median(theirs) / 1000:.4g} ms",
+               within=within)
 
 
 def crowd(report, command, env, number=100):

@@ -1,10 +1,11 @@
 /* Runs short commands in turn, round after round, and times each: what disturbs the host disturbs all alike. Between
  * two of them is a pause: what one leaves in the kernel, such as a grace period that is not over, is not the next one's.
  *
- *   race ROUNDS COMMAND… ::: COMMAND… [::: …]
+ *   race [-w] [-p MILLISECONDS] ROUNDS COMMAND… ::: COMMAND… [::: …]
  *
  * "{}" within an argument becomes the round's number. One line per command: its times in microseconds. A command
- * that does not end with status 0 ends the race. One round before the first is run and not counted with -w.
+ * that does not end with status 0 ends the race. One round before the first is run and not counted with -w. The pause is 50 ms
+ * without -p.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -26,6 +27,8 @@ static uint64_t now_ns(void) {
   return (uint64_t)t.tv_sec * 1000000000U + (uint64_t)t.tv_nsec;
 }
 
+static struct timespec pause_time = {.tv_nsec = 50000000};
+
 static uint64_t run(char **argv, int round, posix_spawn_file_actions_t *files) {
   char *copy[64] = {0}, number[16];
   snprintf(number, sizeof number, "%d", round);
@@ -36,7 +39,7 @@ static uint64_t run(char **argv, int round, posix_spawn_file_actions_t *files) {
   }
   pid_t child;
   int status = 0;
-  nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
+  nanosleep(&pause_time, NULL);
   uint64_t start = now_ns();
   int error = posix_spawnp(&child, copy[0], files, NULL, copy, environ);
   if (error) return fprintf(stderr, "race: spawn %s: %s\n", copy[0], strerror(error)), exit(1), 0;
@@ -51,12 +54,19 @@ static uint64_t run(char **argv, int round, posix_spawn_file_actions_t *files) {
 }
 
 int main(int argc, char **argv) {
-  int warm = argc > 1 && strcmp(argv[1], "-w") == 0, count = 0;
-  int rounds = argc > 2 + warm ? atoi(argv[1 + warm]) : 0;
-  if (rounds < 1 || rounds > 100000) return fputs("usage: race [-w] ROUNDS COMMAND… ::: COMMAND…\n", stderr), 2;
+  const char *usage = "usage: race [-w] [-p MILLISECONDS] ROUNDS COMMAND… ::: COMMAND…\n";
+  int warm = 0, count = 0, option;
+  while ((option = getopt(argc, argv, "+wp:")) >= 0) {
+    int pause = option == 'p' ? atoi(optarg) : 0;
+    if (option == 'w') warm = 1;
+    else if (pause < 1 || pause > 60000) return fputs(usage, stderr), 2;
+    else pause_time = (struct timespec){.tv_sec = pause / 1000, .tv_nsec = pause % 1000 * 1000000L};
+  }
+  int rounds = argc > optind + 1 ? atoi(argv[optind]) : 0;
+  if (rounds < 1 || rounds > 100000) return fputs(usage, stderr), 2;
   char **commands[16];
-  commands[count++] = argv + 2 + warm;
-  for (int i = 2 + warm; i < argc; i++) {
+  commands[count++] = argv + optind + 1;
+  for (int i = optind + 1; i < argc; i++) {
     if (strcmp(argv[i], ":::") != 0) continue;
     argv[i] = NULL;
     if (i + 1 == argc || count == 16) return fputs("race: an empty command, or too many\n", stderr), 2;

@@ -1,6 +1,7 @@
 /* Processes by descriptor, and what a process may say of itself. */
 #pragma once
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 extern const int clinux_sigrtmin;
@@ -23,6 +24,10 @@ int clinux_pidfd_reap(int pidfd, bool wait, struct clinux_exit *exit);
 int clinux_clone_sibling(uint64_t namespaces, int *pidfd);
 /* fork(2) in the pid namespace that setns chose; 0 in the child. Only for a process with a single thread. */
 int clinux_fork(void);
+
+/* write(2) by a child that has nothing else open and ends with 0 or 1: for a file whose writer must wait, when the
+   caller must not. The child's number, or -1. */
+int clinux_write_aside(int descriptor, const void *bytes, size_t count, int *pidfd);
 
 int clinux_set_dumpable(bool dumpable);
 int clinux_set_parent_death_signal(int signal);
