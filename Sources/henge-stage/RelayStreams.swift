@@ -284,7 +284,12 @@ final class Stream: Waiter {
     let (first, second) = (outside.raw, inside.raw)
     let isInwardWell = inward.move(from: first, to: second, counter: .bytesIn, loop)
     let isOutwardWell = outward.move(from: second, to: first, counter: .bytesOut, loop)
-    if !isInwardWell || !isOutwardWell || inward.isDone && outward.isDone { return end() }
+    guard isInwardWell, isOutwardWell else {
+      // Whoever is left sees what broke, and not an end in good order.
+      for socket in [first, second] { clinux_inet_reset_when_closed(socket) }
+      return end()
+    }
+    if inward.isDone && outward.isDone { return end() }
     if inward.hasMore || outward.hasMore { loop.unfinished.append(self) }
     if !isBounded, inward.moved + outward.moved > Int(Self.bound) {
       isBounded = true

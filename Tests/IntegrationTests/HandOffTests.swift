@@ -4,25 +4,29 @@ import Synchronization
 import Testing
 import Varlink
 
-/// What runs inside and outside of machines here (see Network/handoff.c.txt), compiled once.
-enum HandOffProgram {
-  private static let path = Mutex<String?>(nil)
+/// What runs inside and outside of machines here, each compiled once from Network/NAME.c.txt.
+enum NetworkProgram {
+  private static let folder = "/var/tmp/henge-test-\(getpid())-network"
+  private static let made = Mutex<Set<String>>([])
 
-  static func made() throws -> String {
-    try path.withLock { path in
-      if let path { return path }
+  /// The path of a program, which is alone in its folder beside others of its kind.
+  static func made(_ name: String) throws -> String {
+    let path = "\(folder)/\(name)"
+    try made.withLock { made in
+      if made.contains(name) { return }
       guard let compiler = HostileInit.compiler else { throw Complaint("there is no C compiler") }
-      let folder = "/var/tmp/henge-test-\(getpid())-handoff"
-      mkdir(folder, 0o755)
-      let source = "\(Checkout.root)/Tests/IntegrationTests/Network/handoff.c.txt"
-      try runWell([compiler, "-x", "c", "-O1", "-static", "-w", "-o", "\(folder)/handoff", source, "-lpthread"])
-      path = "\(folder)/handoff"
-      atexit {
-        unlink("/var/tmp/henge-test-\(getpid())-handoff/handoff")
-        rmdir("/var/tmp/henge-test-\(getpid())-handoff")
+      if made.isEmpty {
+        mkdir(folder, 0o755)
+        atexit {
+          for name in names(in: NetworkProgram.folder) { unlink("\(NetworkProgram.folder)/\(name)") }
+          rmdir(NetworkProgram.folder)
+        }
       }
-      return "\(folder)/handoff"
+      let source = "\(Checkout.root)/Tests/IntegrationTests/Network/\(name).c.txt"
+      try runWell([compiler, "-x", "c", "-O1", "-static", "-w", "-o", path, source, "-lpthread"])
+      made.insert(name)
     }
+    return path
   }
 }
 
@@ -39,7 +43,7 @@ struct HandOffTests {
 
   private func start(_ lab: NetworkLab, _ assignments: [String] = [], withoutBPF: Bool = false) throws -> String {
     let name = lab.sandbox.name("h")
-    let program = try HandOffProgram.made()
+    let program = try NetworkProgram.made("handoff")
     try lab.succeed("create", "trixie", name)
     let folder = program.split(separator: "/").dropLast().joined(separator: "/")
     let words = ["HandOff=yes", "BindReadOnly=/\(folder):/opt/test", "BindReadOnly=/:/opt/host:norbind"] + assignments
@@ -197,7 +201,7 @@ struct HandOffTests {
   @Test(.needsRoot, .needsPrograms, .needsImages, .needsCompiler, arguments: [false, true])
   func noSocketOfTheHostsLeadsToTheHost(withoutBPF: Bool) throws {
     try withLab("handoff-attack") { lab in
-      let program = try HandOffProgram.made()
+      let program = try NetworkProgram.made("handoff")
       let log = "\(lab.sandbox.folder)/visitors"
       let targets = [
         ("127.0.0.1", Self.four), (NetworkLab.host4, Self.four), ("::1", Self.six), (NetworkLab.host6, Self.six),
@@ -317,7 +321,7 @@ struct HandOffTests {
     try withLab("handoff-twice") { lab in
       let name = lab.sandbox.name("h")
       try lab.succeed("create", "trixie", name)
-      let wrap = "set -- \(try HandOffProgram.made()) with-listener \"$@\";"
+      let wrap = "set -- \(try NetworkProgram.made("handoff")) with-listener \"$@\";"
       let outcome = try lab.hengectl(["start", "-s", "HandOff=yes", name], before: wrap)
       #expect(outcome.code == 5 && outcome.errors.contains("set HandOff=no"), "\(outcome)")
       // Without one of its own it starts there as anywhere.

@@ -162,7 +162,7 @@ struct SocketNetworkTests {
       try lab.succeed("create", "-s", Self.mode, "trixie", name)
       let off = try lab.hengectl(["start", "-s", "HandOff=no", name])
       #expect(off.code == 2 && off.errors.contains("HandOff= cannot stand beside Mode=sockets"), "\(off)")
-      let program = try HandOffProgram.made()
+      let program = try NetworkProgram.made("handoff")
       for (wrapper, word) in [("with-listener", "watched already"), ("without-notices", "messages are too long")] {
         let outcome = try lab.hengectl(["start", name], before: "set -- \(program) \(wrapper) \"$@\";")
         #expect(outcome.code == 5 && outcome.errors.contains(word), "\(wrapper): \(outcome)")

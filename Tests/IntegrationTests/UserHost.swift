@@ -87,13 +87,15 @@ struct TestUser: Sendable {
   ///   - script: what root does first in the mount namespace that the program gets.
   ///   - isDelegated: whether it starts in the user's control group.
   ///   - runtimeFolder: whether it is told of the user's own.
+  ///   - network: a process whose network namespace it runs in; nil for the host's own.
   func run(
     _ arguments: [String], view: HostView = .hybrid, input: String = "/dev/null", script: String = ":",
-    isDelegated: Bool = true, runtimeFolder: Bool = true, deadline: Double = 120
+    isDelegated: Bool = true, runtimeFolder: Bool = true, network: Int32? = nil, deadline: Double = 120
   ) throws -> Outcome {
     let command = command(
       arguments, view: view, input: input, script: script, isDelegated: isDelegated, runtimeFolder: runtimeFolder)
-    return try IntegrationTests.run(command, deadline: deadline)
+    let place = network.map { ["nsenter", "-t", "\($0)", "-n"] } ?? []
+    return try IntegrationTests.run(place + command, deadline: deadline)
   }
 
   /// hengectl as the user, on a terminal.
