@@ -113,25 +113,28 @@ int clinux_inet_accept(int socket, struct clinux_inet_peer *peer) {
 static void wake(int number) { (void)number; }
 
 int clinux_inet_accept_now(int socket, bool waits, struct clinux_inet_peer *peer) {
+  static bool has_handler;
   struct pollfd state = {.fd = socket, .events = POLLIN};
-  int marks = fcntl(socket, F_GETFL);
-  if (marks < 0 || poll(&state, 1, 0) != 1 || !(state.revents & POLLIN)) {
+  if (poll(&state, 1, 0) != 1 || !(state.revents & POLLIN)) {
     errno = EAGAIN;
     return -1;
   }
-  /* Somebody who waits in the same call may take it first: a signal then ends ours, for which there is no flag. */
-  bool is_risky = !(marks & O_NONBLOCK);
-  const struct itimerval soon = {{0, 1000}, {0, 1000}}, never = {{0, 0}, {0, 0}};
-  if (is_risky) {
+  if (!has_handler) {
     const struct sigaction action = {.sa_handler = wake};
-    sigaction(SIGALRM, &action, NULL);
-    setitimer(ITIMER_REAL, &soon, NULL);
+    if (sigaction(SIGALRM, &action, NULL) < 0) return -1;
+    has_handler = true;
   }
+  /*
+   * Somebody else may take it first, and whether this call waits is for those to say who have the socket, at any moment.
+   * There is no flag for that: a signal ends it.
+   */
+  const struct itimerval soon = {{0, 1000}, {0, 1000}}, never = {{0, 0}, {0, 0}};
+  if (setitimer(ITIMER_REAL, &soon, NULL) < 0) return -1;
   union address name;
   socklen_t length = sizeof name;
   int result = accept4(socket, &name.any, &length, SOCK_CLOEXEC | (waits ? 0 : SOCK_NONBLOCK));
   int error = errno;
-  if (is_risky) setitimer(ITIMER_REAL, &never, NULL);
+  setitimer(ITIMER_REAL, &never, NULL);
   if (result >= 0) tell(&name, peer);
   errno = error;
   return result;
@@ -176,17 +179,36 @@ void clinux_inet_keep_alive(int socket) {
 
 void clinux_inet_bound_sent(int socket, int size) { setsockopt(socket, SOL_SOCKET, SO_SNDBUF, &size, sizeof size); }
 
+void clinux_inet_plain(int socket) {
+  const struct linger linger = {.l_onoff = 0};
+  const struct timeval never = {0, 0};
+  int one = 1, off = 0;
+  setsockopt(socket, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+  setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &never, sizeof never);
+  setsockopt(socket, SOL_SOCKET, SO_SNDTIMEO, &never, sizeof never);
+  setsockopt(socket, SOL_SOCKET, SO_RCVLOWAT, &one, sizeof one);
+  setsockopt(socket, IPPROTO_TCP, TCP_CORK, &off, sizeof off);
+}
+
 void clinux_inet_reset_when_closed(int socket) {
   const struct linger linger = {.l_onoff = 1};
   setsockopt(socket, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
 }
 
 int clinux_inet_only_listen(int socket) {
-  /* The packet begins with TCP's header; its flags are at 13. SYN and ACK together come only to whoever connects. */
+  /*
+   * The packet begins with TCP's header; its flags are at 13. SYN and ACK together come only to whoever connects, and so
+   * does a reset with the number 0: that a port is closed is not told either.
+   */
   struct sock_filter code[] = {
       BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 13),
       BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 0x12),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0x12, 0, 1),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0x12, 5, 0),
+      BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 13),
+      BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 0x14),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0x14, 0, 3),
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 4),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 1),
       BPF_STMT(BPF_RET | BPF_K, 0),
       BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
   };

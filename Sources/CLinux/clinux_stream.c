@@ -42,7 +42,7 @@ uint64_t clinux_socket_namespace(int socket) {
 }
 
 /* A filter of its own, which could be read and set but not told from one that is locked. */
-static bool has_filter(int socket) {
+bool clinux_stream_has_filter(int socket) {
   socklen_t length = 0;
   return getsockopt(socket, SOL_SOCKET, SO_GET_FILTER, NULL, &length) < 0 || length > 0;
 }
@@ -77,7 +77,7 @@ int clinux_stream_look(int socket, struct clinux_stream *stream) {
 bool clinux_stream_is_special(int socket) {
   return number(socket, SOL_SOCKET, SO_MARK) || number(socket, SOL_SOCKET, SO_BINDTOIFINDEX) ||
          number(socket, IPPROTO_TCP, TCP_REPAIR) || number(socket, IPPROTO_TCP, TCP_FASTOPEN_CONNECT) ||
-         has_filter(socket);
+         clinux_stream_has_filter(socket);
 }
 
 static const struct {

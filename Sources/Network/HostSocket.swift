@@ -10,35 +10,40 @@ enum HostSocket {
 
   /// A listening or bound socket.
   ///
-  /// - Parameter forBoth: what is accepted may be given to whoever listens by IPv6, and to whoever does by IPv4: the
-  ///   socket is one of IPv6 for an address of IPv4, too, because only such a one can be made into the other.
+  /// - Parameters:
+  ///   - forBoth: what is accepted may be given to whoever listens by IPv6, and to whoever does by IPv4: the socket is one
+  ///     of IPv6 for an address of IPv4, too, because only such a one can be made into the other.
+  ///   - beforeListening: what every connection that is accepted is to have as well.
   /// - Throws: `Failure` that names the port, of kind `refused`.
   static func open(
-    _ transport: Transport, _ bind: IPAddress?, _ port: UInt16, forBoth: Bool = false
+    _ transport: Transport, _ bind: IPAddress?, _ port: UInt16, forBoth: Bool = false,
+    beforeListening: (Descriptor) throws(Failure) -> Void = { (_) throws(Failure) in }
   ) throws(Failure) -> Descriptor {
     // Every address: one socket of IPv6 takes both, where the host has it.
     guard let bind else {
       do {
-        return try open(transport, .v6(0), port, both: true)
+        return try open(transport, .v6(0), port, both: true, beforeListening)
       } catch {
         guard error.errno == .addressFamilyNotSupported || error.errno == .addressNotAvailable else { throw error }
-        return try open(transport, .v4(0), port, both: false)
+        return try open(transport, .v4(0), port, both: false, beforeListening)
       }
     }
     if forBoth, case .v4(let value) = bind {
       // A host without IPv6 has those that it has.
       do {
         return try open(
-          transport, .v6(0xffff << 32 | UInt128(value)), port, both: true, place: "\(transport):\(bind):\(port)")
+          transport, .v6(0xffff << 32 | UInt128(value)), port, both: true, place: "\(transport):\(bind):\(port)",
+          beforeListening)
       } catch {
         guard error.errno == .addressFamilyNotSupported else { throw error }
       }
     }
-    return try open(transport, bind, port, both: false)
+    return try open(transport, bind, port, both: false, beforeListening)
   }
 
   private static func open(
-    _ transport: Transport, _ address: IPAddress, _ port: UInt16, both: Bool, place: String? = nil
+    _ transport: Transport, _ address: IPAddress, _ port: UInt16, both: Bool, place: String? = nil,
+    _ beforeListening: (Descriptor) throws(Failure) -> Void
   ) throws(Failure) -> Descriptor {
     let bytes = address.bytes
     let place = place ?? (both ? "\(transport):\(port)" : "\(transport):\(written(address)):\(port)")
@@ -52,6 +57,7 @@ enum HostSocket {
     if transport == .udp {
       _ = try step(clinux_inet_tell_local(socket.raw))
     } else {
+      try beforeListening(socket)
       _ = try step(clinux_listen(socket.raw, backlog))
     }
     return socket

@@ -69,12 +69,15 @@ final class PortPublisher {
     var entries: [Entry] = []
     for (host, guest) in zip(port.host.ports, port.guest.ports) {
       let mayBeOffered = handOff != nil && port.transport == .tcp && port.socketUnit == nil
-      let socket = try HostSocket.open(port.transport, port.bind, host, forBoth: mayBeOffered)
-      if port.socketUnit != nil {
-        try check(clinux_inet_only_listen(socket.raw), "keep to listening the socket of", "\(port)")
+      var isOffered = false
+      let socket = try HostSocket.open(port.transport, port.bind, host, forBoth: mayBeOffered) {
+        (socket) throws(Failure) in
+        if port.socketUnit != nil {
+          try check(clinux_inet_only_listen(socket.raw), "keep to listening the socket of", "\(port)")
+        }
+        // What is accepted has the same filter, which young kernels let only the host's root set. A relay does without.
+        if mayBeOffered { isOffered = clinux_inet_only_listen(socket.raw) == 0 }
       }
-      // What is accepted has the same filter, which young kernels let only the host's root set. A relay does without.
-      let isOffered = mayBeOffered && clinux_inet_only_listen(socket.raw) == 0
       entries.append(Entry(id: nextID, socket: socket, guestPort: guest, isOffered: isOffered))
       nextID += 1
     }

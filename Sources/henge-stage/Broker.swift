@@ -22,8 +22,8 @@ func run(_ request: BrokerRequest, userNamespace: UserNamespace) throws(Failure)
   let outside = try routeSockets()
   // Attached nowhere, so that no path leads out of it.
   let processes = try MountTree(copying: "/proc", recursive: true).descriptor
-  // CAP_DAC_READ_SEARCH and CAP_SYS_PTRACE, over what belongs to the machine.
-  try confine(userNamespace, request.workplace, keeping: [2, 19], request.supervisor)
+  // CAP_DAC_OVERRIDE and CAP_SYS_PTRACE, over what belongs to the machine.
+  try confine(userNamespace, request.workplace, keeping: [1, 19], request.supervisor)
 
   guard let shared = clinux_map_shared(memory.raw, HandOffMemory.size) else {
     throw Failure("map", "the counters", errno: .init(rawValue: errno))

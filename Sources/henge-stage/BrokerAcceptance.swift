@@ -8,7 +8,7 @@ import StageProtocol
 ///
 /// The machine's own socket listens as before, for whoever comes from inside. What is not accepted by way of this, such
 /// as by a call that waited already or one of i386, is carried by the relay, which finds out by itself.
-struct BrokerAcceptance {
+final class BrokerAcceptance {
   enum Outcome {
     /// The kernel goes on with the call.
     case goOn
@@ -17,8 +17,20 @@ struct BrokerAcceptance {
     case given(isHosts: Bool)
   }
 
-  let listener: Descriptor
-  let offers: BrokerOffers
+  private let listener: Descriptor
+  private let processes: Descriptor
+  private let offers: BrokerOffers
+  /// Whoever listened there had no room for a descriptor, a moment ago: the kernel leaves its connections in the queue.
+  private var crowded: (port: UInt16, second: Int)?
+
+  /// - Parameters:
+  ///   - listener: where calls are told.
+  ///   - processes: a view of `/proc`.
+  init(listener: Descriptor, processes: Descriptor, offers: BrokerOffers) {
+    self.listener = listener
+    self.processes = processes
+    self.offers = offers
+  }
 
   /// - Parameters:
   ///   - socket: what the caller accepts from, which listens in the machine's network namespace.
@@ -26,6 +38,7 @@ struct BrokerAcceptance {
   func outcome(of call: clinux_held_call, _ socket: Int32, port: UInt16) -> Outcome {
     let allowed = UInt32(SOCK_CLOEXEC.rawValue) | UInt32(SOCK_NONBLOCK.rawValue)
     guard call.flags & ~allowed == 0, offers.lead(to: port) else { return .goOn }
+    if let crowded, crowded.port == port, now() - crowded.second <= 1 { return .goOn }
     // What the kernel would complain of is its to refuse, before there is a connection that would be lost by it.
     var room: Int32 = 0
     if call.address != 0 {
@@ -39,6 +52,15 @@ struct BrokerAcceptance {
     // That it closes tells the relay to look what has become of the offer: so that is settled before.
     defer { withExtendedLifetime(own) {} }
     let offer = offers.at(peer.target).flatMap { claim($0, for: own, from: peer) }
+    if let offer, family(of: own) == AF_INET, offer.offer.client.address.count == 16,
+      clinux_stream_as_v4(offer.socket.raw) < 0
+    {
+      // As when its client has said all that it will. The relay connects once more, and carries it.
+      clinux_inet_reset_when_closed(own.raw)
+      offers.giveBack(offer)
+      offers.forget(offer)
+      return .goOn
+    }
     if let offer {
       clinux_stream_copy_options(own.raw, offer.socket.raw, family(of: own))
       if waits { _ = clinux_stream_wait(offer.socket.raw) }
@@ -51,7 +73,14 @@ struct BrokerAcceptance {
       if error != 0 { offers.giveBack(offer) }
       offers.forget(offer)
     }
+    if error != 0, error != EFAULT { crowded = (port, now()) }
     return error == 0 ? .given(isHosts: offer != nil) : .answer(error)
+  }
+
+  private func now() -> Int {
+    var time = timespec()
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &time)
+    return time.tv_sec
   }
 
   /// - Parameters:
@@ -60,8 +89,10 @@ struct BrokerAcceptance {
   /// - Returns: nil when it is not to be had, or would not be what the caller listens for.
   private func claim(_ one: BrokerOffers.Held, for own: Descriptor, from peer: clinux_inet_peer) -> BrokerOffers.Held? {
     let client = clinux_inet_peer(one.offer)
+    // Without it the machine could have it connect anywhere.
+    guard clinux_stream_has_filter(one.socket.raw) else { return nil }
     if family(of: own) == AF_INET {
-      guard client.is_v6 == 0 || client.is_mapped != 0 && clinux_stream_as_v4(one.socket.raw) == 0 else { return nil }
+      guard client.is_v6 == 0 || client.is_mapped != 0 else { return nil }
     } else {
       guard client.is_v6 != 0, client.is_mapped == peer.is_mapped else { return nil }
     }
@@ -83,9 +114,12 @@ struct BrokerAcceptance {
       let size = clinux_inet_written(&peer, family == AF_INET, &name)
       var length = Int32(size)
       let fitting = min(size, Int(room))
+      let number = clinux_caller_memory(processes.raw, call.thread)
+      guard number >= 0 else { return EFAULT }
+      let memory = Descriptor(adopting: number)
       guard clinux_trap_is_held(listener.raw, call.id),
-        clinux_caller_write(call.thread, call.address, name, fitting) == fitting,
-        clinux_caller_write(call.thread, call.size_address, &length, 4) == 4
+        pwrite(memory.raw, name, fitting, off_t(truncatingIfNeeded: call.address)) == fitting,
+        pwrite(memory.raw, &length, 4, off_t(truncatingIfNeeded: call.size_address)) == 4
       else { return EFAULT }
     }
     let closesOnExec = call.flags & UInt32(SOCK_CLOEXEC.rawValue) != 0

@@ -42,7 +42,7 @@ final class Broker {
     interface: String, routes: consuming KnownRoutes, counters: UnsafeMutablePointer<UInt64>
   ) {
     self.offers = offers
-    acceptance = BrokerAcceptance(listener: listener, offers: offers)
+    acceptance = BrokerAcceptance(listener: listener, processes: processes, offers: offers)
     self.listener = listener
     self.inside = inside
     self.outside = outside

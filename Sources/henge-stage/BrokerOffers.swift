@@ -42,7 +42,7 @@ final class BrokerOffers {
       errno = 0
       guard let (bytes, socket) = (try? descriptor.receive(limit: 256)) ?? nil else {
         // Closed for good by the supervisor, or nothing for now.
-        if errno != EAGAIN, errno != EINTR { channel = -1 }
+        if errno == 0 { channel = -1 }
         return
       }
       switch try? OfferMessage(decoding: bytes) {

@@ -21,6 +21,8 @@ final class RelayOffers: @unchecked Sendable {
     case taken
     /// The same, had that one had room for it.
     case returned
+    /// The broker has it in hand. That the other end of what stands for it closes says that it no longer has.
+    case undecided
   }
 
   private struct Places {
@@ -84,14 +86,17 @@ final class RelayOffers: @unchecked Sendable {
     return Made(slot: slot, word: word)
   }
 
-  /// Ends an offer, whatever has become of it.
-  func settle(_ offer: Made) -> Outcome {
+  /// Ends an offer, unless the broker has it in hand.
+  ///
+  /// - Parameter isOver: that can no longer be.
+  func settle(_ offer: Made, isOver: Bool) -> Outcome {
     if change(offer.slot, offer.word, to: offer.word.with(.free)) {
       // Until the broker knows it holds the client's socket, which is closed only when both have done so.
       withdraw(offer.slot)
       return .ours
     }
     let found = read(offer.slot)
+    if found.state == .taken, !isOver { return .undecided }
     _ = change(offer.slot, found, to: found.with(.free))
     giveBack(offer.slot)
     return found.state == .returned ? .returned : .taken
@@ -112,4 +117,22 @@ final class RelayOffers: @unchecked Sendable {
   }
 
   private func giveBack(_ slot: UInt16) { places.withLock { $0.free.append(slot) } }
+}
+
+/// Whether there is any use in offering what comes by a publication: whoever waits in accept, or meets no trap, is served
+/// sooner without, and each offer that nobody takes has a port of the machine's to itself for a while.
+final class RelayTakers: Sendable {
+  private static let patience = 8
+  private static let every = 64
+  private let misses = Atomic<Int>(0)
+
+  /// After so many in a row that nobody took, one of many is offered still.
+  var isWorthwhile: Bool {
+    guard misses.load(ordering: .relaxed) >= Self.patience else { return true }
+    return misses.add(1, ordering: .relaxed).newValue % Self.every == 0
+  }
+
+  func note(isTaken: Bool) {
+    if isTaken { misses.store(0, ordering: .relaxed) } else { misses.add(1, ordering: .relaxed) }
+  }
 }

@@ -7,8 +7,8 @@ import StageProtocol
 struct Arrival: Sendable {
   let socket: Descriptor
   let peer: clinux_inet_peer
-  /// Whether whoever accepts it in the machine may be given the socket itself.
-  let isOffered: Bool
+  /// Who of those that accept in the machine may be given the socket itself; nil when nobody is.
+  let takers: RelayTakers?
   /// Whom to try in turn.
   let targets: [RelayTarget]
 }
@@ -17,7 +17,7 @@ struct Arrival: Sendable {
 final class StreamListener: Listener {
   let socket: Descriptor
   private let id: UInt32
-  private let isOffered: Bool
+  private let takers: RelayTakers?
   private let targets: [RelayTarget]
   private unowned let relay: Relay
   private let crew: RelayCrew
@@ -28,7 +28,7 @@ final class StreamListener: Listener {
   ) {
     self.id = id
     self.socket = socket
-    self.isOffered = isOffered
+    takers = isOffered ? RelayTakers() : nil
     self.targets = targets
     self.relay = relay
     self.crew = crew
@@ -59,10 +59,10 @@ final class StreamListener: Listener {
       let preferred = targets.filter { ($0.address.count == 4) == isV4 }
       let others = targets.filter { ($0.address.count == 4) != isV4 }
       // A service in the machine that trusts whoever comes from the loopback means the machine's own.
+      let takers = peer.isLoopback ? nil : takers.flatMap { $0.isWorthwhile ? $0 : nil }
       give(
         Arrival(
-          socket: Descriptor(adopting: connection), peer: peer, isOffered: isOffered && !peer.isLoopback,
-          targets: preferred + others))
+          socket: Descriptor(adopting: connection), peer: peer, takers: takers, targets: preferred + others))
     }
   }
 
@@ -120,7 +120,7 @@ final class Stream: Waiter {
   private let peer: clinux_inet_peer
   private let allTargets: [RelayTarget]
   private var targets: ArraySlice<RelayTarget>
-  private var isOffered: Bool
+  private var takers: RelayTakers?
   /// Whoever accepts `inside` may be given `outside`: it is not known yet who carries this connection.
   private var offer: RelayOffers.Made?
   private var ahead = SentAhead()
@@ -134,7 +134,7 @@ final class Stream: Waiter {
   init(_ arrival: Arrival, of loop: RelayLoop, in group: StreamGroup) {
     outside = arrival.socket
     peer = arrival.peer
-    isOffered = arrival.isOffered
+    takers = arrival.takers
     allTargets = arrival.targets
     targets = arrival.targets[...]
     self.loop = loop
@@ -143,7 +143,7 @@ final class Stream: Waiter {
 
   func begin() {
     guard let outside else { return }
-    if !isOffered { makeOurs(outside) }
+    if takers == nil { makeOurs(outside) }
     connectNext()
     guard !isEnded else { return }
     let all = RelayLoop.readable | RelayLoop.writable | RelayLoop.readHangUp | RelayLoop.edge
@@ -164,9 +164,9 @@ final class Stream: Waiter {
       guard number >= 0 else { continue }
       let socket = Descriptor(adopting: number)
       _ = clinux_inet_no_delay(socket.raw)
-      if isOffered, let offers = loop.common.offers {
+      if takers != nil, let offers = loop.common.offers {
         offer = offers.make(outside, from: peer, by: socket, to: target)
-        if offer != nil { clinux_inet_bound_sent(socket.raw, SentAhead.bound) }
+        if offer == nil { makeOurs(outside) } else { clinux_inet_bound_sent(socket.raw, SentAhead.bound) }
       }
       let result = clinux_inet_connect(socket.raw, target.address, target.address.count, UInt32(target.port))
       guard result == 0 || errno == EINPROGRESS else {
@@ -188,7 +188,7 @@ final class Stream: Waiter {
 
   /// An offer that nobody can have accepted.
   private func takeBack() {
-    if let offer { _ = loop.common.offers?.settle(offer) }
+    if let offer { _ = loop.common.offers?.settle(offer, isOver: true) }
     offer = nil
   }
 
@@ -199,7 +199,7 @@ final class Stream: Waiter {
       guard descriptor == inside.raw else { return }
       guard clinux_inet_error(inside.raw) == 0 else {
         // It may have been connected and, with the client given away, closed in between.
-        if isSettledOtherwise() { return }
+        if isSettledOtherwise(isOver: true) { return }
         loop.forget(inside.raw)
         self.inside = nil
         return connectNext()
@@ -220,15 +220,19 @@ final class Stream: Waiter {
   /// for that to be read, is carried after a while.
   private func wait(_ events: UInt32, isInside: Bool) {
     if isInside {
-      if events & (RelayLoop.readable | RelayLoop.readHangUp | Self.over) != 0 { return settle() }
+      if events & (RelayLoop.readable | RelayLoop.readHangUp | Self.over) != 0 { return settle(isOver: true) }
       ahead.isFull = false
+    } else if events & Self.over != 0 {
+      return settle(isOver: false)
     }
     sendAhead()
   }
 
   private func sendAhead() {
     guard let outside, let inside else { return }
-    guard ahead.send(from: outside.raw, to: inside.raw, loop) else { return settle() }
+    guard ahead.send(from: outside.raw, to: inside.raw, loop) else {
+      return settle(isOver: false)
+    }
     if ahead.isMuch, !isWaitedFor {
       isWaitedFor = true
       loop.remind(self)
@@ -237,12 +241,13 @@ final class Stream: Waiter {
 
   /// It was waited for long enough that somebody accepts.
   func isDue() {
-    if offer != nil, isConnected { settle() }
+    if offer != nil, isConnected { settle(isOver: false) }
   }
 
   /// Ends the offer: either the client's socket is somebody else's by now, or this relay carries what comes from it.
-  private func settle() {
-    guard !isSettledOtherwise(), let outside, let inside else { return }
+  private func settle(isOver: Bool) {
+    guard !isSettledOtherwise(isOver: isOver), let outside, let inside else { return }
+    takers?.note(isTaken: false)
     makeOurs(outside)
     // As far as the offer had it bounded.
     clinux_inet_bound_sent(inside.raw, Self.bound)
@@ -251,27 +256,33 @@ final class Stream: Waiter {
     goOn()
   }
 
-  /// - Returns: whether there is nothing left to be done for this connection, or it has begun anew.
-  private func isSettledOtherwise() -> Bool {
+  /// - Parameter isOver: the other end has spoken or closed.
+  /// - Returns: whether there is nothing to be done for this connection any more, or for now, or it has begun anew.
+  private func isSettledOtherwise(isOver: Bool) -> Bool {
     guard let offer, let offers = loop.common.offers else { return false }
+    let outcome = offers.settle(offer, isOver: isOver)
+    if case .undecided = outcome { return true }
     self.offer = nil
-    switch offers.settle(offer) {
+    switch outcome {
     case .ours: return false
+    case .undecided: break
     case .taken:
+      takers?.note(isTaken: true)
       loop.count(.handedOver)
       end()
     case .returned:
       if let inside { loop.forget(inside.raw) }
       inside = nil
       isConnected = false
-      isOffered = false
+      takers = nil
       isWaitedFor = false
       ahead = SentAhead()
       targets = allTargets[...]
       if let outside {
         makeOurs(outside)
-        // As whoever accepts had asked for, it may be one that waits.
+        // It was made as whoever accepts would have had it, maybe one that waits.
         _ = clinux_set_nonblocking(outside.raw, true)
+        clinux_inet_plain(outside.raw)
       }
       connectNext()
     }

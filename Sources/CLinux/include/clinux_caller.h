@@ -16,8 +16,11 @@ int clinux_caller_take(int proc, int thread, int descriptor);
 /* process_vm_readv(2): how many bytes could be read. */
 long clinux_caller_read(int thread, uint64_t address, void *bytes, size_t size);
 
-/* process_vm_writev(2): how many bytes could be written. */
-long clinux_caller_write(int thread, uint64_t address, const void *bytes, size_t size);
+/*
+ * Its memory, as a file to pwrite(2) to. That stays what it is when the thread becomes another program: to be opened
+ * before it is looked whether the call is still held.
+ */
+int clinux_caller_memory(int proc, int thread);
 
 /*
  * How a number of a thread's is marked: the flags of open(2) and fcntl(2), with O_CLOEXEC, O_NONBLOCK and O_ASYNC; -1

@@ -38,6 +38,8 @@ int clinux_inet_only_listen(int socket);
 void clinux_inet_bound_sent(int socket, int size);
 /* SO_KEEPALIVE: a peer that has gone without a word is found out. */
 void clinux_inet_keep_alive(int socket);
+/* Takes back options of a server's that would have a relay hold back bytes, or wait. */
+void clinux_inet_plain(int socket);
 /* SO_LINGER with no time: the peer sees a connection that is reset, and whoever closes it does not wait. */
 void clinux_inet_reset_when_closed(int socket);
 

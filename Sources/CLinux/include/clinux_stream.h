@@ -22,6 +22,8 @@ int clinux_stream_look(int socket, struct clinux_stream *stream);
 /* Whether it has been set up in a way that means something in its own network namespace only. */
 bool clinux_stream_is_special(int socket);
 
+bool clinux_stream_has_filter(int socket);
+
 /* Gives a new socket the options of another one: those that can be looked up and mean the same everywhere. */
 void clinux_stream_copy_options(int from, int to, int family);
 /* FIONBIO: from here on calls wait. */
