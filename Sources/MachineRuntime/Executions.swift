@@ -326,18 +326,18 @@ extension Executions {
       ]
       bus.onDisconnect = { [weak self] error in self?.disconnected(error) }
       self.manager = manager
+      // Whoever does not say is as old as can be.
+      manager.version { [weak self] result in
+        guard let self, let version = try? result.get() else { return }
+        movesLate = (Int(version.prefix(while: \.isNumber)) ?? 0) >= Self.firstThatMovesLate
+      }
       // A message with descriptors in it has libsystemd wait, and us with it, until the peer has said whether it takes
       // any; a peer that never does must be waited for like any other.
-      manager.version { [weak self] result in
+      manager.ping { [weak self] result in
         guard let self else { return }
-        switch result {
-        case .success(let version):
-          movesLate = (Int(version.prefix(while: \.isNumber)) ?? 0) >= Self.firstThatMovesLate
-          connected(.success(manager))
-        case .failure(let error):
-          drop()
-          connected(.failure(failure(error)))
-        }
+        guard case .failure(let error) = result else { return connected(.success(manager)) }
+        drop()
+        connected(.failure(failure(error)))
       }
     } catch {
       connected(.failure(Failure("reach the systemd of", machine, "\(error)")))

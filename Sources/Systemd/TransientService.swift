@@ -190,6 +190,15 @@ extension Manager {
       completion: { completion($0.map { _ in }) })
   }
 
+  /// Asks whether it answers at all; whatever it had to tell before comes before the answer. The method is
+  /// `org.freedesktop.DBus.Peer.Ping`.
+  @discardableResult
+  public func ping(_ completion: @escaping (Result<Void, BusError>) -> Void) -> BusCall {
+    bus.call(
+      Self.name, Self.path, "org.freedesktop.DBus.Peer", "Ping", timeout: timeout,
+      completion: { completion($0.map { _ in }) })
+  }
+
   /// Asks a service for what a change of it tells. The method is `org.freedesktop.DBus.Properties.GetAll`.
   public func service(_ path: String, _ completion: @escaping (Result<UnitChange, BusError>) -> Void) {
     func all(_ interface: String, _ change: UnitChange, _ next: @escaping (Result<UnitChange, BusError>) -> Void) {
