@@ -56,7 +56,7 @@ extension HandedInTests {
           let found = try attack(way, target, onHost: false)
           if Self.tries > 64 { print("handed in\(withoutBPF ? " without BPF" : ""), \(way) to \(target): \(found)") }
           #expect(found.count == 4 && found[0] == 0 && found[1] == Self.tries, "\(way) to \(target): \(found)")
-          #expect(found.count == 4 && found[2] == Self.tries / 32, "no socket of the host's was tried: \(found)")
+          #expect(found.count == 4 && found[2] > 0, "no socket of the host's was tried: \(found)")
         }
       }
       let visitors = Set((read(log) ?? "").split(separator: "\n").dropFirst())
