@@ -4,7 +4,6 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/filter.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -193,29 +192,6 @@ void clinux_inet_plain(int socket) {
 void clinux_inet_reset_when_closed(int socket) {
   const struct linger linger = {.l_onoff = 1};
   setsockopt(socket, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
-}
-
-int clinux_inet_only_listen(int socket) {
-  /*
-   * The packet begins with TCP's header; its flags are at 13. SYN and ACK together come only to whoever connects, and so
-   * does a reset with the number 0: that a port is closed is not told either.
-   */
-  struct sock_filter code[] = {
-      BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 13),
-      BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 0x12),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0x12, 5, 0),
-      BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 13),
-      BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 0x14),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0x14, 0, 3),
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 4),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 1),
-      BPF_STMT(BPF_RET | BPF_K, 0),
-      BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
-  };
-  struct sock_fprog program = {.len = sizeof code / sizeof *code, .filter = code};
-  int on = 1;
-  if (setsockopt(socket, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) < 0) return -1;
-  return setsockopt(socket, SOL_SOCKET, SO_LOCK_FILTER, &on, sizeof on);
 }
 
 int clinux_inet_tell_local(int socket) {

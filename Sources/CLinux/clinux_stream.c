@@ -172,7 +172,7 @@ int clinux_stream_keep_to(int socket, unsigned interface) {
 
 /* A filter as it grows: loads, each with a comparison that ends with the last statement where it fails. */
 struct filter {
-  struct sock_filter code[20];
+  struct sock_filter code[40];
   unsigned short count;
 };
 
@@ -180,8 +180,43 @@ static void add(struct filter *filter, uint16_t code, uint32_t value) {
   filter->code[filter->count++] = (struct sock_filter)BPF_STMT(code, value);
 }
 
-static void must_be(struct filter *filter, uint32_t value) {
-  filter->code[filter->count++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, 0, 0);
+enum { to_the_end = 255 };
+
+static void compare(struct filter *filter, uint32_t value, uint8_t equal, uint8_t other) {
+  filter->code[filter->count++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, equal, other);
+}
+
+static void must_be(struct filter *filter, uint32_t value) { compare(filter, value, 0, to_the_end); }
+static void must_not_be(struct filter *filter, uint32_t value) { compare(filter, value, to_the_end, 0); }
+
+/* The packet begins with TCP's header; IP's has an offset of its own. */
+static void must_have_address(struct filter *filter, const uint8_t *address, size_t size, uint32_t offset) {
+  add(filter, BPF_LD | BPF_B | BPF_ABS, (uint32_t)SKF_NET_OFF);
+  add(filter, BPF_ALU | BPF_AND | BPF_K, 0xf0);
+  must_be(filter, size == 4 ? 0x40 : 0x60);
+  for (uint32_t place = 0; place < size; place += 4) {
+    uint32_t value;
+    memcpy(&value, address + place, 4);
+    add(filter, BPF_LD | BPF_W | BPF_ABS, (uint32_t)SKF_NET_OFF + offset + place);
+    must_be(filter, ntohl(value));
+  }
+}
+
+/* For good. */
+static int set(int socket, struct filter *filter) {
+  add(filter, BPF_RET | BPF_K, UINT32_MAX);
+  add(filter, BPF_RET | BPF_K, 0);
+  for (unsigned short index = 0; index < filter->count; index++) {
+    struct sock_filter *one = &filter->code[index];
+    if (BPF_CLASS(one->code) != BPF_JMP) continue;
+    uint8_t end = (uint8_t)(filter->count - index - 2);
+    if (one->jt == to_the_end) one->jt = end;
+    if (one->jf == to_the_end) one->jf = end;
+  }
+  struct sock_fprog program = {.len = filter->count, .filter = filter->code};
+  int on = 1;
+  if (setsockopt(socket, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) < 0) return -1;
+  return setsockopt(socket, SOL_SOCKET, SO_LOCK_FILTER, &on, sizeof on);
 }
 
 int clinux_stream_only_from(int socket, const uint8_t *address, size_t size, unsigned port) {
@@ -191,28 +226,41 @@ int clinux_stream_only_from(int socket, const uint8_t *address, size_t size, uns
     return -1;
   }
   struct filter filter = {.count = 0};
-  const uint32_t network = (uint32_t)SKF_NET_OFF, source = size == 4 ? 12 : 8;
-  /* The packet begins with TCP's header, and there with the sender's port; IP's header has an offset of its own. */
-  add(&filter, BPF_LD | BPF_B | BPF_ABS, network);
-  add(&filter, BPF_ALU | BPF_AND | BPF_K, 0xf0);
-  must_be(&filter, size == 4 ? 0x40 : 0x60);
+  /* The sender's. */
+  must_have_address(&filter, address, size, size == 4 ? 12 : 8);
   add(&filter, BPF_LD | BPF_H | BPF_ABS, 0);
   must_be(&filter, port);
-  for (uint32_t place = 0; place < size; place += 4) {
-    uint32_t value;
-    memcpy(&value, address + place, 4);
-    add(&filter, BPF_LD | BPF_W | BPF_ABS, network + source + place);
-    must_be(&filter, ntohl(value));
+  int result = set(socket, &filter);
+  is_forbidden = result < 0 && errno == EPERM;
+  return result;
+}
+
+int clinux_stream_only_listen(int socket) {
+  union {
+    struct sockaddr any;
+    struct sockaddr_in v4;
+    struct sockaddr_in6 v6;
+  } name;
+  socklen_t length = sizeof name;
+  struct filter filter = {.count = 0};
+  if (getsockname(socket, &name.any, &length) < 0) return -1;
+  bool is_four = name.any.sa_family == AF_INET;
+  add(&filter, BPF_LD | BPF_H | BPF_ABS, 2);
+  must_be(&filter, ntohs(is_four ? name.v4.sin_port : name.v6.sin6_port));
+  if (is_four ? name.v4.sin_addr.s_addr != 0 : !IN6_IS_ADDR_UNSPECIFIED(&name.v6.sin6_addr)) {
+    bool is_mapped = !is_four && IN6_IS_ADDR_V4MAPPED(&name.v6.sin6_addr);
+    const uint8_t *bytes = is_four ? (const uint8_t *)&name.v4.sin_addr : name.v6.sin6_addr.s6_addr + (is_mapped ? 12 : 0);
+    size_t size = is_four || is_mapped ? 4 : 16;
+    must_have_address(&filter, bytes, size, size == 4 ? 16 : 24);
   }
-  add(&filter, BPF_RET | BPF_K, UINT32_MAX);
-  add(&filter, BPF_RET | BPF_K, 0);
-  for (unsigned short index = 0; index < filter.count; index++)
-    if (BPF_CLASS(filter.code[index].code) == BPF_JMP) filter.code[index].jf = (uint8_t)(filter.count - index - 2);
-  struct sock_fprog program = {.len = filter.count, .filter = filter.code};
-  int on = 1;
-  if (setsockopt(socket, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) < 0) {
-    is_forbidden = errno == EPERM;
-    return -1;
-  }
-  return setsockopt(socket, SOL_SOCKET, SO_LOCK_FILTER, &on, sizeof on);
+  /* SYN and ACK together come only to whoever connects, and so does a reset with the number 0. */
+  add(&filter, BPF_LD | BPF_B | BPF_ABS, 13);
+  add(&filter, BPF_ALU | BPF_AND | BPF_K, 0x12);
+  must_not_be(&filter, 0x12);
+  add(&filter, BPF_LD | BPF_B | BPF_ABS, 13);
+  add(&filter, BPF_ALU | BPF_AND | BPF_K, 0x14);
+  compare(&filter, 0x14, 0, 2);
+  add(&filter, BPF_LD | BPF_W | BPF_ABS, 4);
+  must_not_be(&filter, 0);
+  return set(socket, &filter);
 }

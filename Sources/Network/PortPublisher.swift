@@ -73,10 +73,10 @@ final class PortPublisher {
       let socket = try HostSocket.open(port.transport, port.bind, host, forBoth: mayBeOffered) {
         (socket) throws(Failure) in
         if port.socketUnit != nil {
-          try check(clinux_inet_only_listen(socket.raw), "keep to listening the socket of", "\(port)")
+          try check(clinux_stream_only_listen(socket.raw), "keep to listening the socket of", "\(port)")
         }
         // What is accepted has the same filter, which young kernels let only the host's root set. A relay does without.
-        if mayBeOffered { isOffered = clinux_inet_only_listen(socket.raw) == 0 }
+        if mayBeOffered { isOffered = clinux_stream_only_listen(socket.raw) == 0 }
       }
       entries.append(Entry(id: nextID, socket: socket, guestPort: guest, isOffered: isOffered))
       nextID += 1

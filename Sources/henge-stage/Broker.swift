@@ -3,9 +3,10 @@ import Glibc
 import Linux
 import StageProtocol
 
-/// Makes a machine's outgoing TCP connections on the host, and gives those from outside to who accepts them: each such call
-/// of the machine's waits until it was decided on here. This process stays in the host's network namespace, where it may do what any program may; over the machine's
-/// processes it has what their root has to look at them, and nothing else.
+/// Makes a machine's outgoing TCP connections on the host, and gives those from outside to who accepts them: each such
+/// call of the machine's waits until it was decided on here. This process stays in the host's network namespace, where it
+/// may do what any program may; over the machine's processes it has what their root has to look at them, and nothing
+/// else.
 func run(_ request: BrokerRequest, userNamespace: UserNamespace) throws(Failure) {
   let network = Descriptor(adopting: CarrierDescriptor.network)
   let memory = Descriptor(adopting: CarrierDescriptor.extra)

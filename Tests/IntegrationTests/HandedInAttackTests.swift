@@ -36,12 +36,17 @@ extension HandedInTests {
       }
       try until("somebody counts") { read(log)?.hasPrefix("ready") ?? false }
       comers = [try start(lab, "come", Self.four, "9010", "60000"), try start(lab, "come", Self.six, "9011", "60000")]
+      // Who on the host knocks at a port that is not the machine's.
       let program = try NetworkProgram.made("handedin")
+      func knock(_ target: String) throws {
+        comers.append(try lab.startOnHost([program, "come", target, "8082", "60000"]))
+      }
+      for target in targets { try knock(target) }
       func attack(_ way: String, _ target: String, onHost: Bool) throws -> [Int] {
         let isV4 = !target.contains(":")
         let words =
           ["attack", way, "\(Self.tries)", isV4 ? "\(onHost ? 9040 : 9010)" : "\(onHost ? 9041 : 9011)"]
-          + [isV4 ? "4" : "6only", target, "8081"]
+          + [isV4 ? "4" : "6only", target, way == "bind" ? "8082" : "8081"]
         let deadline = 60 + Double(Self.tries) / 50
         let outcome =
           try onHost
@@ -52,7 +57,7 @@ extension HandedInTests {
         return outcome.text.split(separator: " ").compactMap { Int($0) }
       }
       for target in targets {
-        for way in ["connect", "unspec", "dup2", "i386", "fastopen", "sendmmsg", "filter", "uring"] {
+        for way in ["connect", "unspec", "dup2", "i386", "fastopen", "sendmmsg", "filter", "bind", "uring"] {
           let found = try attack(way, target, onHost: false)
           if Self.tries > 64 { print("handed in\(withoutBPF ? " without BPF" : ""), \(way) to \(target): \(found)") }
           #expect(found.count == 4 && found[0] == 0 && found[1] == Self.tries, "\(way) to \(target): \(found)")
@@ -74,6 +79,10 @@ extension HandedInTests {
         #expect(hits > 0, "\(target)")
         let seen = Set((read(log) ?? "").split(separator: "\n"))
         #expect(seen.contains("\(target)/8081"), "\(seen)")
+        guard hasI386 else { continue }
+        // The one before waits for an answer for a while.
+        try knock(target)
+        #expect(try attack("bind", target, onHost: true).first ?? 0 > 0, "\(target)")
       }
     }
   }

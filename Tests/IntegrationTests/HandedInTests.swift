@@ -171,7 +171,9 @@ struct HandedInTests {
   }
 
   /// By whichever way: it is accepted late or waited for, by a program of 32 bits, in a network of its own.
-  @Test(.needsRoot, .needsPrograms, .needsImages, .needsCompiler)
+  @Test(
+    .needsRoot, .needsPrograms, .needsImages, .needsCompiler,
+    .enabled(if: findProgram("nft") != nil, "needs nft (package nftables)"))
   func whatIsSaidArrivesWhoeverCarriesIt() throws {
     let ways = ["4/epoll", "6/poll", "6/late", "4/blocked"] + (hasI386 ? ["4/i386"] : [])
     let servers = ways.enumerated().flatMap { ["\(9000 + $0)/\($1)/exchange", "\(9010 + $0)/\($1)/abort"] }
@@ -211,7 +213,6 @@ struct HandedInTests {
 
   /// A container's network, to which the machine leads what comes.
   private func checkInner(_ lab: NetworkLab, _ name: String) throws {
-    guard findProgram("nft") != nil else { return }
     let guest = try lab.sandbox.guest(name)
     let script = """
       echo $$ >/run/inner; until ip route show default | grep -q via; do sleep 0.05; done

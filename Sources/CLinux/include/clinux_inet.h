@@ -28,12 +28,6 @@ bool clinux_inet_is_near(int socket, unsigned microseconds);
 void clinux_inet_bound(int socket, int size);
 
 
-/*
- * For a listening socket that is given away: it takes connections, but whoever has it cannot make it connect. An answer
- * to a connection of its own never gets through to it, and nobody can take that back (SO_ATTACH_FILTER, SO_LOCK_FILTER).
- */
-int clinux_inet_only_listen(int socket);
-
 /* The same for what is sent alone. */
 void clinux_inet_bound_sent(int socket, int size);
 /* SO_KEEPALIVE: a peer that has gone without a word is found out. */

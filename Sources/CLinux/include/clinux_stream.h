@@ -34,6 +34,15 @@ int clinux_stream_as_v4(int socket);
 int clinux_stream_keep_to(int socket, unsigned interface);
 /*
  * Lets through what comes from this address and port, and nothing else, whatever the socket is made to do later: nobody
- * can take that off (SO_ATTACH_FILTER, SO_LOCK_FILTER). EPERM on kernels that keep such filters of TCP to root. An address of IPv4 on a socket of IPv6 has 4 bytes here.
+ * can take that off (SO_ATTACH_FILTER, SO_LOCK_FILTER). EPERM on kernels that keep such filters of TCP to root. An
+ * address of IPv4 on a socket of IPv6 has 4 bytes here.
  */
 int clinux_stream_only_from(int socket, const uint8_t *address, size_t size, unsigned port);
+
+/*
+ * For a socket that is bound and about to listen, and is given away, or what it accepts is: it stays what it is, and so
+ * does what it accepts. Nothing gets through to it but what is for the port, and the address if it has one, that it is
+ * bound to now; nor an answer to a connection of its own, or word that there is nobody. Nobody can take that back
+ * (SO_ATTACH_FILTER, SO_LOCK_FILTER). EPERM on kernels that keep such filters of TCP to root.
+ */
+int clinux_stream_only_listen(int socket);
