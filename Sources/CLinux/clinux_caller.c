@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -44,19 +45,23 @@ static void forget(struct caller *caller) {
   caller->thread = 0;
 }
 
-/* The process that a thread belongs to. */
-static int process_of(int proc, int thread) {
+/* The number behind a line's beginning in a file about a thread; -1 where there is none. */
+static long number_in(int proc, int thread, const char *name, const char *beginning) {
   char text[2048];
-  snprintf(text, sizeof text, "%d/status", thread);
+  snprintf(text, sizeof text, "%d/%s", thread, name);
   int file = openat(proc, text, O_RDONLY | O_CLOEXEC);
   if (file < 0) return -1;
   ssize_t size = read(file, text, sizeof text - 1);
   close(file);
   text[size > 0 ? size : 0] = 0;
-  /* Before it comes only the name, in which the kernel escapes line ends. */
-  const char *line = strstr(text, "\nTgid:");
-  return line ? atoi(line + 6) : -1;
+  const char *line = strstr(text, beginning);
+  char *end = text;
+  long number = line ? strtol(line + strlen(beginning), &end, 10) : -1;
+  return line && end > line + strlen(beginning) ? number : -1;
 }
+
+/* The process that a thread belongs to. Before that line comes only the name, in which the kernel escapes line ends. */
+static int process_of(int proc, int thread) { return (int)number_in(proc, thread, "status", "\nTgid:"); }
 
 static void remember(struct caller *caller, int thread, int handle) {
   forget(caller);
@@ -145,6 +150,15 @@ static int compare(int thread, int number, int descriptor, bool *is_open) {
   if (result < 0) return errno == EBADF ? clinux_socket_alone : -1;
   int found = has_in_epoll(thread, number, descriptor);
   return found < 0 ? -1 : found ? clinux_socket_in_epoll : clinux_socket_alone;
+}
+
+bool clinux_caller_has_room(int proc, int thread) {
+  char text[64];
+  struct stat status;
+  snprintf(text, sizeof text, "%d/fd", thread);
+  if (fstatat(proc, text, &status, 0) < 0 || status.st_size <= 0) return true;
+  long limit = number_in(proc, thread, "limits", "\nMax open files ");
+  return limit < 0 || status.st_size < limit;
 }
 
 struct entry {

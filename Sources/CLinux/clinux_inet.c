@@ -178,11 +178,21 @@ void clinux_inet_keep_alive(int socket) {
 
 void clinux_inet_bound_sent(int socket, int size) { setsockopt(socket, SOL_SOCKET, SO_SNDBUF, &size, sizeof size); }
 
-void clinux_inet_plain(int socket) {
+bool clinux_inet_lingers(int socket) {
+  struct linger linger;
+  socklen_t size = sizeof linger;
+  return getsockopt(socket, SOL_SOCKET, SO_LINGER, &linger, &size) == 0 && linger.l_onoff && linger.l_linger;
+}
+
+void clinux_inet_linger_no_more(int socket) {
   const struct linger linger = {.l_onoff = 0};
+  setsockopt(socket, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+}
+
+void clinux_inet_plain(int socket) {
   const struct timeval never = {0, 0};
   int one = 1, off = 0;
-  setsockopt(socket, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+  clinux_inet_linger_no_more(socket);
   setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &never, sizeof never);
   setsockopt(socket, SOL_SOCKET, SO_SNDTIMEO, &never, sizeof never);
   setsockopt(socket, SOL_SOCKET, SO_RCVLOWAT, &one, sizeof one);

@@ -7,8 +7,8 @@
 
 int clinux_poll_make(void) { return epoll_create1(EPOLL_CLOEXEC); }
 
-int clinux_poll_add(int poll, int descriptor, uint32_t events) {
-  struct epoll_event event = {.events = events, .data = {.fd = descriptor}};
+int clinux_poll_add(int poll, int descriptor, uint32_t watch, uint32_t events) {
+  struct epoll_event event = {.events = events, .data = {.u64 = (uint64_t)watch << 32 | (uint32_t)descriptor}};
   return epoll_ctl(poll, EPOLL_CTL_ADD, descriptor, &event);
 }
 
@@ -18,7 +18,9 @@ int clinux_poll_wait(int poll, struct clinux_ready *ready, int count, int timeou
   struct epoll_event events[256];
   int result = epoll_wait(poll, events, count < 256 ? count : 256, timeout);
   for (int index = 0; index < result; index++)
-    ready[index] = (struct clinux_ready){.descriptor = events[index].data.fd, .events = events[index].events};
+    ready[index] = (struct clinux_ready){.descriptor = (int)(uint32_t)events[index].data.u64,
+                                         .watch = (uint32_t)(events[index].data.u64 >> 32),
+                                         .events = events[index].events};
   return result;
 }
 

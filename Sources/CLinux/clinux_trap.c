@@ -70,7 +70,7 @@ int clinux_trap_set(void) {
 static const int keepers_calls[] = {
     /* What it is for. */
     SYS_accept4, SYS_close, SYS_connect, SYS_fcntl, SYS_getdents64, SYS_getsockname, SYS_getsockopt, SYS_ioctl, SYS_kcmp,
-    SYS_lseek, SYS_openat, SYS_pidfd_getfd, SYS_pidfd_open, SYS_ppoll, SYS_pread64, SYS_process_vm_readv,
+    SYS_lseek, SYS_newfstatat, SYS_openat, SYS_pidfd_getfd, SYS_pidfd_open, SYS_ppoll, SYS_pread64, SYS_process_vm_readv,
     SYS_pwrite64, SYS_read, SYS_recvfrom, SYS_recvmsg, SYS_seccomp, SYS_sendmsg, SYS_sendto, SYS_setitimer,
     SYS_setsockopt, SYS_socket, SYS_write,
 #if defined(__x86_64__)

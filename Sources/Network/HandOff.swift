@@ -42,7 +42,11 @@ final class HandOff {
       let request = CarrierRequest.broker(
         BrokerRequest(supervisor: getpid(), workplace: context.workplace, interface: interface, isPassing: isPassing))
       // Whoever only lets calls pass reads no offers, and relays need not make any.
-      if isPassing, let offers { shutdown(offers.second.raw, Int32(SHUT_RDWR)) }
+      if isPassing, let offers {
+        shutdown(offers.second.raw, Int32(SHUT_RDWR))
+        // Those that are on their way would keep their clients' sockets open.
+        while (try? offers.second.receive(limit: 256)) ?? nil != nil {}
+      }
       return try CarrierProcess(
         request, network: network, extra: memory, more: [listener] + (offers.map { [$0.second] } ?? []), run: run,
         group: run.guarded, in: context, onEnd: onEnd)

@@ -39,7 +39,9 @@ final class BrokerAcceptance {
     let allowed = UInt32(SOCK_CLOEXEC.rawValue) | UInt32(SOCK_NONBLOCK.rawValue)
     guard call.flags & ~allowed == 0, offers.lead(to: port) else { return .goOn }
     if let crowded, crowded.port == port, now() - crowded.second <= 1 { return .goOn }
-    // What the kernel would complain of is its to refuse, before there is a connection that would be lost by it.
+    // What the kernel would complain of is its to refuse, before there is a connection that would be lost by it: one of
+    // the machine's own, too, which nobody can offer anew.
+    guard clinux_caller_has_room(processes.raw, call.thread) else { return .goOn }
     var room: Int32 = 0
     if call.address != 0 {
       guard clinux_caller_read(call.thread, call.size_address, &room, 4) == 4, room >= 0 else { return .goOn }

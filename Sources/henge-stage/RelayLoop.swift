@@ -21,7 +21,10 @@ final class Bell: Waiter {
 /// belongs to that thread.
 final class RelayLoop {
   private let poll: Descriptor
-  private var waiters: [(any Waiter)?] = []
+  /// By descriptor, each with the number of its watch: an event that was told along with one that had a descriptor closed
+  /// is not for who has that number by then.
+  private var waiters: [(waiter: (any Waiter)?, watch: UInt32)] = []
+  private var lastWatch: UInt32 = 0
   private var events = [clinux_ready](repeating: clinux_ready(), count: 256)
   /// Streams that moved a lot and have more to move: others come first.
   var unfinished: [Stream] = []
@@ -57,9 +60,10 @@ final class RelayLoop {
 
   func watch(_ descriptor: Int32, _ events: UInt32, _ waiter: any Waiter) -> Bool {
     let index = Int(descriptor)
-    while waiters.count <= index { waiters.append(nil) }
-    waiters[index] = waiter
-    return clinux_poll_add(poll.raw, descriptor, events) == 0
+    while waiters.count <= index { waiters.append((nil, 0)) }
+    lastWatch &+= 1
+    waiters[index] = (waiter, lastWatch)
+    return clinux_poll_add(poll.raw, descriptor, lastWatch, events) == 0
   }
 
   func watch(_ inbox: Inbox, _ body: @escaping (RelayNote) -> Void) -> Bool {
@@ -69,7 +73,7 @@ final class RelayLoop {
   /// Before the descriptor is closed.
   func forget(_ descriptor: Int32) {
     guard descriptor >= 0, Int(descriptor) < waiters.count else { return }
-    waiters[Int(descriptor)] = nil
+    waiters[Int(descriptor)].waiter = nil
     _ = clinux_poll_remove(poll.raw, descriptor)
   }
 
@@ -96,9 +100,8 @@ final class RelayLoop {
     time = clinux_monotonic_microseconds()
     for index in 0..<Int(max(0, count)) {
       let event = events[index]
-      if Int(event.descriptor) < waiters.count {
-        waiters[Int(event.descriptor)]?.isReady(event.events, at: event.descriptor)
-      }
+      let (waiter, watch) = waiters[Int(event.descriptor)]
+      if watch == event.watch { waiter?.isReady(event.events, at: event.descriptor) }
     }
     while let first = reminders.first, first.time <= time {
       reminders.removeFirst()

@@ -269,6 +269,10 @@ final class Stream: Waiter {
     case .taken:
       takers?.note(isTaken: true)
       loop.count(.handedOver)
+      if let outside {
+        loop.forget(outside.raw)
+        LastClose.letGo(of: outside, for: loop.common.main.event)
+      }
       end()
     case .returned:
       if let inside { loop.forget(inside.raw) }

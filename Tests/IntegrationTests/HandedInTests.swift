@@ -252,11 +252,48 @@ struct HandedInTests {
 
   @Test(.needsRoot, .needsPrograms, .needsImages, .needsCompiler)
   func whoHasNoDescriptorLeftIsToldAndLosesNoClient() throws {
-    try withServers("full", ["9000/4/poll/full"]) { lab, name in
+    try withServers("full", ["9000/4/poll/full", "9001/4/late/full"]) { lab, name in
       for _ in 0..<3 {
         let said = try client(lab, "report", Self.four, "9000", "1")
         #expect(said.hasSuffix(" EMFILE then=end"), "\(said)")
       }
+      // One from inside, too, who is accepted for the program while one from outside is on offer.
+      let leader = try lab.sandbox.guest(name).leader
+      let program = try NetworkProgram.made("handedin")
+      for _ in 0..<3 {
+        let inside = try RunningProgram(
+          ["nsenter", "-t", "\(leader)", "-n", program, "report", "127.0.0.1", "9001", "1"])
+        let outside = try start(lab, "report", Self.four, "9001", "1")
+        for said in try [inside, outside].map({ try $0.wait(deadline: 20).text }) {
+          #expect(said.hasSuffix(" EMFILE then=end"), "\(said)")
+        }
+      }
+    }
+  }
+
+  /// One that its program closed before the relay did is the relay's to close, and what the program wanted to wait for
+  /// would hold up everybody else.
+  @Test(.needsRoot, .needsPrograms, .needsImages, .needsCompiler)
+  func aProgramsWishToLingerHoldsUpNobodyElse() throws {
+    try withServers("linger", ["9000/4/epoll/quick", "9001/4/late/linger"]) { lab, name in
+      let leader = try lab.sandbox.guest(name).leader
+      let relay = try lab.process("relay", of: name)
+      // It reads nothing: what is sent to it is never through.
+      let mute = try start(lab, "silent", Self.four, "9001", "9000")
+      defer {
+        kill(relay, SIGCONT)
+        mute.signal(SIGKILL)
+        _ = try? mute.wait(deadline: 5)
+      }
+      try until("it waits to be accepted") { !sockets(of: leader, at: 9001, in: .established).isEmpty }
+      kill(relay, SIGSTOP)
+      try until("it is accepted") { try lab.network(of: name)["handOff"]?["handedIn"]?.intValue == 1 }
+      try until("it is closed") { sockets(of: leader, at: 9001, in: .established).isEmpty }
+      usleep(300_000)
+      kill(relay, SIGCONT)
+      let start = ContinuousClock.now
+      _ = try client(lab, "report", Self.four, "9000", "1")
+      #expect(ContinuousClock.now - start < .seconds(3))
     }
   }
 

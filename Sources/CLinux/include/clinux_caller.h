@@ -28,6 +28,12 @@ int clinux_caller_memory(int proc, int thread);
  */
 long clinux_caller_marks(int proc, int thread, int descriptor);
 
+/*
+ * Whether a thread can have another descriptor: it has fewer than its RLIMIT_NOFILE. True where the kernel does not tell
+ * how many it has (before 6.2).
+ */
+bool clinux_caller_has_room(int proc, int thread);
+
 /* What else knows a socket by a number or an interest of its own, in one table of descriptors. */
 enum clinux_socket_sharing {
   clinux_socket_alone,

@@ -26,16 +26,18 @@ bool clinux_inet_is_near(int socket, unsigned microseconds);
 
 /* SO_RCVBUF and SO_SNDBUF, which then no longer grow by themselves. */
 void clinux_inet_bound(int socket, int size);
-
-
 /* The same for what is sent alone. */
 void clinux_inet_bound_sent(int socket, int size);
+
 /* SO_KEEPALIVE: a peer that has gone without a word is found out. */
 void clinux_inet_keep_alive(int socket);
 /* Takes back options of a server's that would have a relay hold back bytes, or wait. */
 void clinux_inet_plain(int socket);
 /* SO_LINGER with no time: the peer sees a connection that is reset, and whoever closes it does not wait. */
 void clinux_inet_reset_when_closed(int socket);
+/* SO_LINGER: whoever has the last descriptor of it waits in close(2). */
+bool clinux_inet_lingers(int socket);
+void clinux_inet_linger_no_more(int socket);
 
 /*
  * Whoever sent a datagram, and which address of ours it was sent to; or who is at the other end of a connection. Two are

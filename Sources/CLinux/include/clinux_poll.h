@@ -1,14 +1,15 @@
-/* epoll(7), with the descriptor itself as what an event carries. */
+/* epoll(7), with the descriptor itself as what an event carries, and the number of the watch that it is of. */
 #pragma once
 #include <stdint.h>
 
 struct clinux_ready {
   int descriptor;
+  uint32_t watch;
   uint32_t events;
 };
 
 int clinux_poll_make(void);
-int clinux_poll_add(int poll, int descriptor, uint32_t events);
+int clinux_poll_add(int poll, int descriptor, uint32_t watch, uint32_t events);
 int clinux_poll_remove(int poll, int descriptor);
 /* Up to 256 events; timeout in milliseconds, -1 for none. */
 int clinux_poll_wait(int poll, struct clinux_ready *ready, int count, int timeout);
