@@ -5,8 +5,10 @@
 #include <link.h>
 #include <linux/sched.h>
 #include <malloc.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -67,6 +69,33 @@ int clinux_write_aside(int descriptor, const void *bytes, size_t count, int *pid
   sigprocmask(SIG_SETMASK, &previous, NULL);
   errno = error;
   return child;
+}
+
+struct written {
+  int descriptor;
+  const char *text;
+};
+
+static void *write_and_close(void *argument) {
+  const struct written *what = argument;
+  ssize_t ignored = write(what->descriptor, what->text, strlen(what->text));
+  (void)ignored;
+  close(what->descriptor);
+  return NULL;
+}
+
+bool clinux_write_beside(int descriptor, const char *text) {
+  static struct written what;
+  pthread_t thread;
+  sigset_t all, previous;
+  what = (struct written){.descriptor = descriptor, .text = text};
+  sigfillset(&all);
+  pthread_sigmask(SIG_BLOCK, &all, &previous);
+  int result = pthread_create(&thread, NULL, write_and_close, &what);
+  pthread_sigmask(SIG_SETMASK, &previous, NULL);
+  if (result == 0) return pthread_detach(thread) == 0;
+  close(descriptor);
+  return false;
 }
 
 int clinux_set_dumpable(bool dumpable) { return prctl(PR_SET_DUMPABLE, dumpable ? 1 : 0, 0, 0, 0); }

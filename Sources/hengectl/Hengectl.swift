@@ -44,6 +44,7 @@ struct Hengectl: ParsableCommand {
 
   /// Ends with the exit code that the failure stands for; the parser's own errors are usage errors.
   static func main() {
+    EarlyMove.beginForCommand()
     do {
       var command = try parseAsRoot(markingCommand(Array(CommandLine.arguments.dropFirst())))
       try command.run()

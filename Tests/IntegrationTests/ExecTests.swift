@@ -184,6 +184,8 @@ struct ExecTests {
       let unit = try running().split(separator: " ").first.map(String.init) ?? ""
       let group = try inside.succeed("systemctl", "show", "--property=ControlGroup", "--value", unit)
       try demand(group == "/system.slice/\(unit)", group)
+      // Where it moved itself to is where it was.
+      try demand(Host.cgroup(program.id) == Host.cgroup(getpid()), Host.cgroup(program.id) ?? "no group")
       program.signal(SIGKILL)
       _ = try program.wait(deadline: 10)
       try waitUntilNothingRuns()

@@ -28,6 +28,9 @@ int clinux_fork(void);
 /* write(2) by a child that has nothing else open and ends with 0 or 1: for a file whose writer must wait, when the
    caller must not. The child's number, or -1. */
 int clinux_write_aside(int descriptor, const void *bytes, size_t count, int *pidfd);
+/* The same by a thread, which closes the descriptor and takes no signal: where what is written is about this process,
+   and nothing hangs on it. False where there is none, with the descriptor closed. */
+bool clinux_write_beside(int descriptor, const char *text);
 
 int clinux_set_dumpable(bool dumpable);
 int clinux_set_parent_death_signal(int signal);
