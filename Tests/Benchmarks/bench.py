@@ -30,7 +30,7 @@ def main():
   parser.add_argument("--services", help="tar of the image bench-services, for the network's servers and bypass4netns")
   parser.add_argument("--rounds", type=int, default=10, help="boots of each launcher (at least 10 for the goals)")
   parser.add_argument("--only", default="boots,exec,commands,inside,chown,images,copies,network,servers",
-                      help="figures to take; there is also streams")
+                      help="figures to take; there are also streams and packets")
   parser.add_argument("--json", default="build/bench.json")
   given = parser.parse_args()
   if os.geteuid() != 0:
@@ -79,6 +79,7 @@ def take(given, host, report, tar, hengectl, importer):
     ("network", False, lambda: network.network(host, report, max(3, min(given.rounds, 5)), tar, hengectl,
                                                given.services)),
     ("streams", True, lambda: network.streams(host, report, given.rounds, tar, hengectl)),
+    ("packets", True, lambda: network.packets(host, report, given.rounds, tar, hengectl)),
     ("servers", True, lambda: network.servers(host, report, max(3, min(given.rounds, 5)), hengectl, given.services)),
     ("copies", True, lambda: copies.copies(host, report, 4, tar, hengectl)),
   ]

@@ -12,7 +12,7 @@ from figures import paired, say, spread
 from host import Failed
 from lab import FIGURES, OUTSIDE, Lab, Tree, Way
 from machines import Machines, inward, outward, starts
-from peers import peers
+from peers import SLIRP, forwarder, peers, routed
 from services import services
 
 # Starts with a forwarder, each beside one without, in half a second. Fewer do not tell 1.02 from 1.05.
@@ -65,6 +65,16 @@ def streams(host, report, rounds, tar, hengectl):
     outward(machines, report, ways, ("hand-off", "Mode=sockets"))
     inward(machines, lab, report, ways)
     ways = [way for way in ways if "relay" not in way.name]
+    take(report, rounds, ways, STREAMS)
+    tell(report, ways)
+
+
+def packets(host, report, rounds, tar, hengectl):
+  """Only packets, through what a machine has by itself, and the same without one: its rate comes and goes."""
+  with laboratory(host, report, hengectl, None) as (lab, machines, _):
+    ways = [Way("loopback", lab.client(lab.host), "127.0.0.1"), forwarder(lab, SLIRP), routed(lab)]
+    machines.add("bench-net", tar)
+    outward(machines, report, ways, ("slirp4netns", "Mode=veth"))
     take(report, rounds, ways, STREAMS)
     tell(report, ways)
 

@@ -17,11 +17,11 @@ TRAPPED = ["bind", "close", "connect", "setsockopt", "fcntl", "_exit", "exit_gro
 
 
 def peers(host, lab, report, ways, tree):
-  for forwarder in (SLIRP, PASTA):
+  for words in (SLIRP, PASTA):
     try:
-      ways.append(Way(forwarder[0], client(lab, bare(lab, forwarder)), OUTSIDE))
+      ways.append(forwarder(lab, words))
     except (Failed, OSError) as error:
-      report.failed(f"network: {forwarder[0]} in a bare namespace", error)
+      report.failed(f"network: {words[0]} in a bare namespace", error)
   try:
     ways.append(routed(lab))
   except (Failed, OSError) as error:
@@ -36,6 +36,10 @@ def peers(host, lab, report, ways, tree):
   except (Failed, OSError, ValueError) as error:
     ways[:] = [way for way in ways if not isinstance(way, Bypass)]
     report.failed("network: bypass4netns", error)
+
+
+def forwarder(lab, words):
+  return Way(words[0], client(lab, bare(lab, words)), OUTSIDE)
 
 
 def routed(lab):
@@ -60,14 +64,14 @@ def routed(lab):
   return way
 
 
-def bare(lab, forwarder):
+def bare(lab, words):
   """A forwarder as it comes, with henge's options for it, for a namespace that nothing else is in: a process there."""
   inner = lab.spawn(["unshare", "--user", "--map-root-user", "--net", "sleep", "3600"]).pid
   wait_for(lambda: other_network(inner), "no network namespace of our own")
-  lab.spawn(lab.at(lab.host, *(word.format(pid=inner) for word in forwarder)), stdout=subprocess.DEVNULL,
+  lab.spawn(lab.at(lab.host, *(word.format(pid=inner) for word in words)), stdout=subprocess.DEVNULL,
             start_new_session=True)
   probe = Way("", client(lab, inner), OUTSIDE)
-  wait_for(lambda: probe.take("trip"), f"{forwarder[0]} carries nothing")
+  wait_for(lambda: probe.take("trip"), f"{words[0]} carries nothing")
   return inner
 
 
