@@ -9,9 +9,10 @@ import Linux
 /// What begins it is a move of any process; ours is to where it is. The machine's supervisor does the same later on, for
 /// whoever calls it (`MachineRuntime/QuickMoves.swift`).
 enum EarlyMove {
-  /// Does nothing where this process may not write to its own group, as most of ordinary users may not.
+  /// Does nothing where this process may not write to its own group. Nor for an ordinary user: what becomes root of a
+  /// namespace of its own must have a single thread, and begins here anew when it has.
   static func beginForCommand() {
-    guard CommandLine.argc > 2, let verb = CommandLine.unsafeArgv[1],
+    guard geteuid() == 0, CommandLine.argc > 2, let verb = CommandLine.unsafeArgv[1],
       strcmp(verb, "exec") == 0 || strcmp(verb, "shell") == 0
     else { return }
     let path = "/proc/self/cgroup"

@@ -18,6 +18,9 @@ extension HandedInTests {
   private static let tries = max(
     64, (getenv("HENGE_HANDOFF_TRIES").flatMap { Int(String(cString: $0)) } ?? 0) / 128 * 32)
 
+  /// Of whoever comes, in milliseconds: to the end of the test, which ends them.
+  private static let lifetime = "3600000"
+
   /// One that listens waits for somebody to come.
   private static func tries(_ way: String) -> Int { way == "bind" ? max(64, tries / 256 * 32) : tries }
 
@@ -38,11 +41,11 @@ extension HandedInTests {
         }
       }
       try until("somebody counts") { read(log)?.hasPrefix("ready") ?? false }
-      comers = [try start(lab, "come", Self.four, "9010", "60000"), try start(lab, "come", Self.six, "9011", "60000")]
+      comers = try [(Self.four, "9010"), (Self.six, "9011")].map { try start(lab, "come", $0, $1, Self.lifetime) }
       // Who on the host knocks at a port that is not the machine's.
       let program = try NetworkProgram.made("handedin")
       func knock(_ target: String) throws {
-        comers.append(try lab.startOnHost([program, "come", target, "8082", "60000"]))
+        comers.append(try lab.startOnHost([program, "come", target, "8082", Self.lifetime]))
       }
       for target in targets { try knock(target) }
       func attack(_ way: String, _ target: String, onHost: Bool) throws -> [Int] {
@@ -72,7 +75,7 @@ extension HandedInTests {
       #expect(visitors.isSubset(of: withoutBPF ? ["\(Self.four)/8081", "\(Self.six)/8081"] : []), "\(visitors)")
 
       // The same program with sockets that nothing keeps gets there, and is seen.
-      comers += [try start(lab, "come", Self.four, "9040", "60000"), try start(lab, "come", Self.six, "9041", "60000")]
+      comers += try [(Self.four, "9040"), (Self.six, "9041")].map { try start(lab, "come", $0, $1, Self.lifetime) }
       for target in targets {
         // Each gets there on most runs; that one did is all that this is about.
         var hits = 0
