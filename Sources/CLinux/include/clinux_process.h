@@ -29,7 +29,7 @@ int clinux_fork(void);
    caller must not. The child's number, or -1. */
 int clinux_write_aside(int descriptor, const void *bytes, size_t count, int *pidfd);
 /* The same by a thread, which closes the descriptor and takes no signal: where what is written is about this process,
-   and nothing hangs on it. False where there is none, with the descriptor closed. */
+   and nothing hangs on it. Once in a process. False where there is no thread, with the descriptor closed. */
 bool clinux_write_beside(int descriptor, const char *text);
 
 int clinux_set_dumpable(bool dumpable);
